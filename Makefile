@@ -1,0 +1,56 @@
+# Everything a person or CI runs. The virtual environment is a by-product: `make demo` and `make test`
+# work in a fresh clone with nothing but Python >= 3.11 (with venv) and make.
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+DURATION ?= 60
+
+.PHONY: help setup demo test check fast format bench clean
+
+help:
+	@echo "make demo    two real models, a shadow, a fault and a report, in about $(DURATION) seconds (DURATION=...)"
+	@echo "make test    every test"
+	@echo "make check   format, lint, types, import contracts and the quick tests, under a minute"
+	@echo "make bench   side by side with nginx, HAProxy and Envoy"
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "parallax needs Python 3.11 or newer, and none was found on PATH"; \
+	  echo "  install one (Debian: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv module"; \
+	  echo "  install it (Debian: apt-get install python3-venv) or name another: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@echo "[1/2] creating the virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "[2/2] installing pinned versions from constraints.txt (about a minute)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -q -c constraints.txt -e '.[demo,test]'
+	@touch $@
+
+setup: $(VENV)/.ready
+
+demo: setup
+	@$(BIN)/python -m loadtests.demo --duration $(DURATION)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+fast: setup
+	$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	@$(BIN)/python -m loadtests.bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .peers build dist *.egg-info

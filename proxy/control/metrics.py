@@ -1,0 +1,58 @@
+"""The catalogue of metrics: name, kind, labels and help, in one place for those who count and those who show.
+
+Workers and the analyst send plain snapshots under these names; the supervisor adds them up and
+exposes them. Labels never hold units, paths or anything else that callers choose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family. `name` is without the prefix `parallax_` and, for counters, `_total`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+# Small models answer in 0.3 to 5 ms, language models in seconds.
+DURATION_BUCKETS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+
+CATALOGUE: Final = {
+    metric.name: metric
+    for metric in (
+        Metric("requests", "counter", ("route", "arm", "upstream", "code"), "Requests answered, by code class."),
+        Metric("request_duration_seconds", "histogram", ("route", "arm"), "From the request's head to the end of its answer.", DURATION_BUCKETS),
+        Metric("overhead_seconds", "histogram", ("route",), "Time that Parallax itself added to an exchange.", OVERHEAD_BUCKETS),
+        Metric("connections", "gauge", ("worker", "side"), "Open connections."),
+        Metric("requests_in_flight", "gauge", ("worker",), "Exchanges not yet finished."),
+        Metric("rejected_requests", "counter", ("reason",), "Requests refused before a decision."),
+        Metric("upstream_errors", "counter", ("upstream", "error"), "Failures of upstreams; injected faults are not among them."),
+        Metric("retries", "counter", ("upstream",), "Requests sent again on a fresh connection."),
+        Metric("shadow_legs", "counter", ("shadow", "outcome"), "Sampled shadow legs, by outcome."),
+        Metric("shadows_in_flight", "gauge", ("worker", "shadow"), "Shadow legs not yet finished."),
+        Metric("comparisons", "counter", ("shadow", "comparison"), "Pairs, by the result of comparing them."),
+        Metric("faults_injected", "counter", ("fault", "kind"), "Exchanges that a fault was applied to."),
+        Metric("faults_skipped", "counter", ("fault", "reason"), "Exchanges in a cohort that a fault could not be applied to."),
+        Metric("fault_active", "gauge", ("fault",), "1 while a fault is running."),
+        Metric("log_records", "counter", ("result",), "Log records, written or dropped."),
+        Metric("log_bytes", "counter", (), "Bytes written to segments."),
+        Metric("analyst_records", "counter", ("table",), "Rows committed by the analyst."),
+        Metric("analyst_lag_seconds", "gauge", (), "Age of the oldest record that is not yet committed."),
+        Metric("analyst_lag_bytes", "gauge", (), "Bytes of segments that are not yet committed."),
+        Metric("analyst_damaged_frames", "counter", (), "Frames that could not be read."),
+        Metric("plan_info", "gauge", ("version",), "1 for the plan that runs."),
+        Metric("reloads", "counter", ("result",), "Reloads of the configuration."),
+        Metric("restarts", "counter", ("role",), "Children that were started again."),
+        Metric("workers_ready", "gauge", (), "Workers that run the current plan."),
+    )
+}  # fmt: skip

@@ -1,0 +1,119 @@
+"""What a worker writes down: one `Exchange` per finished request, one `Leg` per shadow sampled for it.
+
+The records are the spine of Parallax: comparison, statistics, reports and Parquet are made from
+them and from nothing else. Fields are only ever appended, never moved or reused, because the
+encoding is positional. Times are Unix seconds (UTC), durations seconds (`_s`), sizes bytes.
+No assignment hash is written: 32 bits of it would undo the keyed unit.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+SCHEMA_VERSION: Final = 1
+
+# Every exchange that a shadow was sampled for ends in exactly one of these; their sum equals the
+# number sampled. `worker_lost` is the only one that the analyst writes: the leg never reported.
+SHADOW_OUTCOMES: Final = (
+    "sent",
+    "timeout",
+    "error",
+    "unavailable",
+    "dropped_queue",
+    "dropped_bytes",
+    "too_large",
+    "unsafe_method",
+    "client_abort",
+    "shed",
+    "drained",
+    "worker_lost",
+)
+
+COMPARISONS: Final = ("match", "mismatch", "ignored", "incomparable")
+
+
+class Assigned(msgspec.Struct, array_like=True, frozen=True):
+    """Where one experiment put the unit, and why; `weight` is the arm's propensity in 0..1."""
+
+    experiment: str
+    epoch: int
+    arm: str
+    weight: float
+    reason: str
+
+
+class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
+    """One request and the answer its caller got.
+
+    `response` holds the bytes as the caller got them (still encoded), up to the capture limit, or
+    None with a reason in `logging_errors` ("response_too_large", "response_not_captured",
+    "response_incomplete", and the same for the request). `shadows` names the legs that will report
+    for this exchange. `faults` were applied to it; `fault_cohorts` are the faults whose cohort its
+    unit belongs to while they last and wash out, applied here or not.
+    """
+
+    exchange_id: str
+    request_id: str
+    ts: float
+    trace_id: str | None
+    route: str
+    config_version: str
+    assignments: list[Assigned]
+    unit_hash: str | None
+    unit_key_id: str | None
+    unit_reason: str
+    upstream: str
+    endpoint: str
+    method: str
+    path: str
+    status: int
+    error_type: str | None
+    latency_s: float
+    ttfb_s: float | None
+    queue_s: float
+    request_bytes: int
+    response_bytes: int
+    request_content_type: str | None
+    request_encoding: str | None
+    response_content_type: str | None
+    response_encoding: str | None
+    request: bytes | None
+    response: bytes | None
+    logging_errors: list[str]
+    faults: list[str]
+    fault_cohorts: list[str]
+    shadows: list[str]
+    headers: dict[str, str]
+    retries: int
+    worker: str
+
+
+class Leg(msgspec.Struct, array_like=True, tag="l", gc=False):
+    """How one shadow leg of an exchange ended; `outcome` is one of `SHADOW_OUTCOMES`.
+
+    `status` is 0 when no complete answer came. `latency_s` runs from the start of the leg to its
+    end. `deadline_s` is the shadow's deadline, by which the analyst bounds its wait for other legs.
+    """
+
+    exchange_id: str
+    leg_id: str
+    shadow: str
+    ts: float
+    upstream: str
+    endpoint: str
+    outcome: str
+    status: int
+    error_type: str | None
+    latency_s: float
+    ttfb_s: float | None
+    response_bytes: int
+    response_content_type: str | None
+    response_encoding: str | None
+    response: bytes | None
+    logging_errors: list[str]
+    worker: str
+
+
+Record = Exchange | Leg

@@ -1,0 +1,257 @@
+"""The plan as data: everything a worker needs to decide, as plain values that travel as msgpack.
+
+A plan is compiled from a configuration by the supervisor (`plan.compile`), sent to the workers and
+linked there (`plan.link`) into closures and look-up tables. Fractions are 0..1, durations seconds,
+sizes bytes. The version is a hash of the encoded plan, so equal files make equal versions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from proxy.predictions.rules import Bias, Compare, Constant, Flip, Noise, Stale
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A value of the plan: immutable, comparable, encodable."""
+
+
+class Timeouts(Struct, frozen=True):
+    """Deadlines of one upstream call; each runs from the event that its name says."""
+
+    connect_s: float = 2.0
+    first_byte_s: float = 30.0
+    idle_s: float = 30.0
+    total_s: float = 120.0
+
+
+class Upstream(Struct, frozen=True):
+    """A named pool of endpoints that serves one model version.
+
+    `host` is the Host header sent: "preserve" the caller's, "endpoint", or a literal name.
+    `idempotent` None means: safe methods and recognised predict paths. `keepalive_s` is how long an
+    idle connection may wait for its next request.
+    """
+
+    name: str
+    endpoints: list[str]
+    timeouts: Timeouts = Timeouts()
+    max_connections: int = 256
+    max_pending: int = 1024
+    keepalive_s: float = 4.0
+    host: str = "preserve"
+    idempotent: bool | None = None
+
+
+class Match(Struct, frozen=True):
+    """Which requests a route takes; every given condition must hold. Empty means any.
+
+    `hosts` are lower case, `*.example.com` matches any subdomain. `headers` maps a lower-case name to
+    the exact value, or to None for "present".
+    """
+
+    hosts: list[str] = []
+    path: str | None = None
+    path_prefix: str | None = None
+    methods: list[str] = []
+    headers: dict[str, str | None] = {}
+
+
+class UnitSource(Struct, frozen=True):
+    """One place to look for the unit; `name` is empty for `client_address`.
+
+    `body` names a JSON pointer (RFC 6901) into the request body.
+    """
+
+    kind: Literal["header", "cookie", "query", "body", "client_address"]
+    name: str = ""
+
+
+class Route(Struct, frozen=True):
+    """What happens to the requests that match, in the order of the file: the first match wins."""
+
+    name: str
+    match: Match
+    upstream: str
+    unit: list[UnitSource] = []
+    no_unit: Literal["default", "random", "reject"] = "default"
+    experiments: list[str] = []
+    shadows: list[str] = []
+    reveal: bool = False
+    max_body_bytes: int | None = None
+
+
+class Arm(Struct, frozen=True):
+    """One variant. `upstream` None means that this arm does not choose where the request goes."""
+
+    name: str
+    weight: float
+    upstream: str | None = None
+
+
+class Experiment(Struct, frozen=True):
+    """A weighted split of units; `control` is the arm of everyone who is not randomised.
+
+    `traffic` is the fraction of eligible units that take part, gated with a salt of its own.
+    """
+
+    name: str
+    salt: str
+    arms: list[Arm]
+    control: str
+    enabled: bool = True
+    traffic: float = 1.0
+    overrides: dict[str, str] = {}
+    opt_out: list[str] = []
+    epoch: int = 1
+
+
+class Shadow(Struct, frozen=True):
+    """A copy of matching requests for a model whose answer no caller sees.
+
+    `fraction` of exchanges, by a gate that hashes the exchange id (or the unit) with `salt`. Shadows
+    with one salt are nested. `shares_primary` is set where an endpoint also serves callers.
+    """
+
+    name: str
+    upstream: str
+    fraction: float = 1.0
+    by: Literal["exchange", "unit"] = "exchange"
+    salt: str = "shadow"
+    methods: list[str] = []
+    path_prefixes: list[str] = []
+    deadline_s: float = 10.0
+    max_concurrency: int = 64
+    max_queue: int = 256
+    max_body_bytes: int = 10 * 1024 * 1024
+    max_inflight_bytes: int = 64 * 1024 * 1024
+    headers: dict[str, str] = {}
+    forward_authorization: bool = False
+    shares_primary: bool = False
+    compare: Compare = Compare()
+
+
+class Delay(Struct, frozen=True, tag="delay"):
+    """Wait before the request is forwarded. Parameters in seconds.
+
+    fixed: `value_s`; uniform: `low_s`..`high_s`; normal: `mean_s`, `sd_s`; lognormal: `median_s`,
+    `sigma`. Draws are a function of (fault, exchange id) and are clipped to 0..`max_s`.
+    """
+
+    distribution: Literal["fixed", "uniform", "normal", "lognormal"] = "fixed"
+    value_s: float = 0.0
+    low_s: float = 0.0
+    high_s: float = 0.0
+    mean_s: float = 0.0
+    sd_s: float = 0.0
+    median_s: float = 0.0
+    sigma: float = 0.0
+    max_s: float = 60.0
+
+
+class Abort(Struct, frozen=True, tag="abort"):
+    """Answer with `status` and `body` instead of asking the upstream."""
+
+    status: int = 503
+    body: str = ""
+    content_type: str = "application/json"
+
+
+class Reset(Struct, frozen=True, tag="reset"):
+    """Close the caller's connection without an answer."""
+
+
+FaultKind = Delay | Abort | Reset | Noise | Bias | Flip | Constant | Stale
+
+
+class Target(Struct, frozen=True):
+    """Which exchanges of the cohort a fault is applied to; empty lists mean any.
+
+    `arms` are "experiment/arm". `headers` maps a lower-case name to an exact value or None.
+    """
+
+    routes: list[str] = []
+    upstreams: list[str] = []
+    arms: list[str] = []
+    methods: list[str] = []
+    headers: dict[str, str | None] = {}
+
+
+class Fault(Struct, frozen=True):
+    """A definition. Nothing happens until it is started, and then only while its lease lasts.
+
+    `dose` is the fraction of units in the cohort. `start_at` is Unix seconds or None.
+    """
+
+    name: str
+    kind: FaultKind
+    dose: float
+    max_duration_s: float
+    target: Target = Target()
+    exclude_units: list[str] = []
+    salt: str = ""
+    washout_s: float = 60.0
+    start_at: float | None = None
+    reveal: bool = False
+
+
+class Limits(Struct, frozen=True):
+    """Bounds of a worker towards its callers."""
+
+    header_timeout_s: float = 10.0
+    body_idle_s: float = 30.0
+    keepalive_s: float = 75.0
+    write_idle_s: float = 30.0
+    max_head_bytes: int = 64 * 1024
+    max_headers: int = 128
+    max_target_bytes: int = 16 * 1024
+    max_body_bytes: int = 2 * 1024 * 1024 * 1024
+    max_connections: int = 10_000
+    drain_s: float = 30.0
+
+
+class LogSettings(Struct, frozen=True):
+    """What a worker writes down. `bodies` is the fraction of exchanges whose bodies are kept.
+
+    A body that a comparison needs is always captured, up to `max_body_bytes`; the analyst drops it
+    after comparing unless the exchange is among the sampled, or the pair is a mismatch.
+    """
+
+    enabled: bool = True
+    bodies: float = 1.0
+    max_body_bytes: int = 256 * 1024
+    headers: list[str] = []
+    flush_s: float = 0.1
+    flush_bytes: int = 256 * 1024
+    buffer_bytes: int = 16 * 1024 * 1024
+    segment_bytes: int = 32 * 1024 * 1024
+    segment_age_s: float = 30.0
+    spool_bytes: int = 1024 * 1024 * 1024
+
+
+class Plan(Struct, frozen=True):
+    """Everything a worker decides by."""
+
+    upstreams: dict[str, Upstream]
+    routes: list[Route]
+    experiments: dict[str, Experiment] = {}
+    shadows: dict[str, Shadow] = {}
+    faults: dict[str, Fault] = {}
+    limits: Limits = Limits()
+    log: LogSettings = LogSettings()
+    via: str = "parallax"
+    version: str = ""
+    unit_key: bytes = b""
+    unit_key_id: str = ""
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """The plan as msgpack, for the socket to a worker."""
+    return msgspec.msgpack.encode(plan)
+
+
+def decode_plan(data: bytes) -> Plan:
+    """The inverse of `encode_plan`; raises `msgspec.ValidationError` on anything else."""
+    return msgspec.msgpack.decode(data, type=Plan)
