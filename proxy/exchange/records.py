@@ -12,6 +12,10 @@ from typing import Final
 
 import msgspec
 
+from proxy.plan.decision import Assignment
+
+Assigned = Assignment
+
 SCHEMA_VERSION: Final = 1
 
 # Every exchange that a shadow was sampled for ends in exactly one of these; their sum equals the
@@ -32,16 +36,6 @@ SHADOW_OUTCOMES: Final = (
 )
 
 COMPARISONS: Final = ("match", "mismatch", "ignored", "incomparable")
-
-
-class Assigned(msgspec.Struct, array_like=True, frozen=True):
-    """Where one experiment put the unit, and why; `weight` is the arm's propensity in 0..1."""
-
-    experiment: str
-    epoch: int
-    arm: str
-    weight: float
-    reason: str
 
 
 class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):

@@ -1,0 +1,225 @@
+"""Heads as they leave: built once as bytes, joined from pieces that were sorted when they came in.
+
+Everything that is not for this hop passes, in order; what we add comes behind it. No header that nobody
+reads is decoded.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from proxy.http.head import OURS, Head, Header, connection_tokens, without_names
+
+# A degraded answer is another answer: what identifies or digests the old one goes (RFC 9530, RFC 9110 8.8.3).
+DIGESTS: Final = frozenset((b"etag", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"last-modified"))
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
+
+
+def request_head(
+    head: Head,
+    *,
+    host: bytes,
+    request_id: bytes,
+    peer: bytes,
+    via: bytes,
+    framing: bytes,
+    drop: frozenset[bytes] = _NO_NAMES,
+    extra: bytes = b"",
+) -> bytes:
+    """The head of a request to an upstream.
+
+    Args:
+        host: the Host to send.
+        framing: `content-length: N` or `transfer-encoding: chunked` with its line end, or nothing.
+        drop: further lower-case names to leave out.
+        extra: complete header lines to add.
+    """
+    target = f"{head.path}?{head.query}" if head.query else head.path
+    lines = without_names(head.lines, drop) if drop else head.lines
+    forwarded, vias = head.forwarded_for, head.via
+    return b"".join(
+        (
+            f"{head.method} {target} HTTP/1.1\r\nhost: ".encode("ascii"),
+            host,
+            b"\r\n",
+            *lines,
+            framing,
+            b"x-request-id: ",
+            request_id,
+            b"\r\nvia: ",
+            vias + b", 1.1 " if vias else b"1.1 ",
+            via,
+            b"\r\nx-forwarded-for: ",
+            forwarded + b", " + peer if forwarded else peer,
+            b"\r\nx-forwarded-proto: http\r\nx-forwarded-host: ",
+            head.host,
+            b"\r\n",
+            extra,
+            b"\r\n",
+        )
+    )
+
+
+_STATUS_LINES: Final[dict[int, bytes]] = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+
+
+def status_line(status: int) -> bytes:
+    """`HTTP/1.1 200 OK` and its line end; the reason phrase is ours, since clients must ignore it."""
+    line = _STATUS_LINES.get(status)
+    return line if line is not None else f"HTTP/1.1 {status} \r\n".encode()
+
+
+class AnswerHead:
+    """A response's head, sorted in one pass: the lines that pass on, and the fields that we act on.
+
+    `problem` says why it must not be relayed. `keep_alive_s` is the upstream's `Keep-Alive: timeout`.
+    """
+
+    __slots__ = (
+        "chunked",
+        "content_encoding",
+        "content_type",
+        "keep_alive",
+        "keep_alive_s",
+        "length",
+        "lines",
+        "problem",
+    )
+
+    def __init__(self, headers: list[Header], *, version: str) -> None:
+        self.lines: list[bytes] = []
+        self.length: bytes | None = None
+        self.chunked = False
+        self.content_type: bytes | None = None
+        self.content_encoding: bytes | None = None
+        self.keep_alive = version == "1.1"
+        self.keep_alive_s: int | None = None
+        self.problem = ""
+        lines = self.lines
+        known = _ANSWER_FIELDS.get
+        nominated: frozenset[bytes] | None = None
+        for name, value in headers:
+            field = known(name)
+            if field is None:
+                if not name.startswith(OURS):
+                    lines += (name, b": ", value, b"\r\n")
+            elif field == _TYPE:
+                self.content_type = value
+                lines += (name, b": ", value, b"\r\n")
+            elif field == _LENGTH:
+                self.length = value
+            elif field == _CONNECTION:
+                lowered = value.lower()
+                if lowered == b"keep-alive":
+                    self.keep_alive = True
+                elif lowered == b"close":
+                    self.keep_alive = False
+                else:
+                    tokens = connection_tokens(lowered)
+                    self.keep_alive = b"close" not in tokens and (self.keep_alive or b"keep-alive" in tokens)
+                    nominated = (nominated or frozenset()) | tokens
+            elif field == _ENCODING:
+                self.content_encoding = value
+                lines += (name, b": ", value, b"\r\n")
+            elif field == _CODING:
+                self.chunked = True
+                if value.strip().lower() != b"chunked":
+                    self.problem = "the upstream uses a transfer coding other than chunked"
+            elif field == _KEEP_ALIVE:
+                self.keep_alive_s = _timeout(value)
+        if nominated is not None:
+            self.lines = without_names(lines, nominated)
+
+
+_STRIP: Final = 0
+_TYPE: Final = 1
+_LENGTH: Final = 2
+_CONNECTION: Final = 3
+_ENCODING: Final = 4
+_CODING: Final = 5
+_KEEP_ALIVE: Final = 6
+_ANSWER_FIELDS: Final = {
+    b"content-type": _TYPE,
+    b"content-length": _LENGTH,
+    b"connection": _CONNECTION,
+    b"content-encoding": _ENCODING,
+    b"transfer-encoding": _CODING,
+    b"keep-alive": _KEEP_ALIVE,
+    b"proxy-connection": _STRIP,
+    b"proxy-authenticate": _STRIP,
+    b"te": _STRIP,
+    b"trailer": _STRIP,
+    b"upgrade": _STRIP,
+    b"x-request-id": _STRIP,
+}
+
+
+def _timeout(value: bytes) -> int | None:
+    """The seconds of `Keep-Alive: timeout=N`."""
+    for part in value.split(b","):
+        name, _, seconds = part.strip().partition(b"=")
+        if name.lower() == b"timeout" and seconds.strip().isdigit():
+            return int(seconds)
+    return None
+
+
+def response_head(
+    status: int,
+    lines: list[bytes],
+    *,
+    request_id: bytes,
+    via: bytes,
+    framing: bytes,
+    closing: bytes,
+    drop: frozenset[bytes] = _NO_NAMES,
+    extra: bytes = b"",
+) -> bytes:
+    """The head of a response to a caller; `closing` is the `connection:` line, or nothing."""
+    return b"".join(
+        (
+            _STATUS_LINES.get(status) or status_line(status),
+            *(without_names(lines, drop) if drop else lines),
+            framing,
+            b"x-request-id: ",
+            request_id,
+            b"\r\nvia: 1.1 ",
+            via,
+            b"\r\n",
+            closing,
+            extra,
+            b"\r\n",
+        )
+    )
+
+
+def error_response(
+    status: int, error_type: str, detail: str, *, request_id: bytes, closing: bytes, head: bool
+) -> bytes:
+    """A whole answer of our own: a short JSON body that says what happened and names the request."""
+    body = b'{"error":"%s","detail":"%s","request_id":"%s"}\n' % (
+        error_type.encode(),
+        json_text(detail),
+        json_text(request_id.decode("latin-1")),
+    )
+    retry = b"retry-after: 1\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else b""
+    return b"".join(
+        (
+            status_line(status),
+            b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: " % len(body),
+            request_id,
+            b"\r\n",
+            retry,
+            closing,
+            b"\r\n",
+            b"" if head else body,
+        )
+    )
+
+
+def json_text(value: str) -> bytes:
+    """`value` as the inside of a JSON string."""
+    escaped = "".join(c if c >= " " and c not in '"\\' else f"\\u{ord(c):04x}" for c in value)
+    return escaped.encode("utf-8", "replace")

@@ -1,0 +1,130 @@
+"""What the connections of one worker share: the plan, the pools, the shadows, the log and the counters.
+
+A request keeps the plan that it started with; a new plan is swapped in by one assignment. Pools outlive
+a plan whose upstream did not change, so that a reload costs no connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from hashlib import blake2b
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.net.counters import Counters
+from proxy.net.ids import IdSource
+from proxy.net.inject import StaleAnswers
+from proxy.net.leases import FaultLeases
+from proxy.net.logwriter import LogWriter
+from proxy.net.pool import Pool
+from proxy.net.report import report_failure
+from proxy.net.tee import ShadowRunner
+from proxy.net.wheel import Wheel
+from proxy.plan.link import LinkedPlan, LinkedShadow
+
+if TYPE_CHECKING:
+    from proxy.net.downstream import Downstream
+    from proxy.net.exchange import Exchange
+
+_HASHES_KEPT = 20_000
+
+
+class Core:
+    """The shared state of a worker; everything on it is used from the loop's thread only."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, plan: LinkedPlan, *, name: str) -> None:
+        self.loop = loop
+        self.name = name
+        self.wheel = Wheel(loop)
+        self.ids = IdSource()
+        self.counters = Counters()
+        self.leases = FaultLeases()
+        self.stale = StaleAnswers()
+        self.log: LogWriter | None = None
+        self.connections: set[Downstream] = set()
+        self.draining = False
+        self.on_connection_closed: Callable[[], None] | None = None
+        self._pools: dict[str, Pool] = {}
+        self._shadows: dict[str, ShadowRunner] = {}
+        self._hashes: dict[str, str] = {}
+        self._hash_key = b""
+        self.plan = plan
+        self.use_plan(plan)
+
+    def use_plan(self, plan: LinkedPlan) -> None:
+        """Decide by `plan` from the next request on."""
+        for name, pool in list(self._pools.items()):
+            if plan.upstreams.get(name) != pool.data:
+                pool.retire()
+                del self._pools[name]
+        for name, runner in list(self._shadows.items()):
+            shadow = plan.shadows.get(name)
+            if (
+                shadow is None
+                or shadow.data != runner.data
+                or plan.upstreams.get(runner.data.upstream) != runner.pool.data
+            ):
+                runner.pool.retire()
+                del self._shadows[name]
+        if plan.data.unit_key != self._hash_key:
+            self._hash_key = plan.data.unit_key
+            self._hashes.clear()
+        self.limits = plan.data.limits
+        self.via = plan.data.via.encode("ascii", "replace")
+        if self.log is not None:
+            self.log.settings = plan.data.log
+        self.plan = plan
+
+    def pool(self, name: str) -> Pool:
+        """The pool of an upstream; one that a reload removed is made again for whoever still uses it."""
+        pool = self._pools.get(name)
+        if pool is None:
+            pool = self._pools[name] = Pool(self.plan.upstreams[name], self.wheel, self.loop)
+        return pool
+
+    def shadow_pool(self, shadow: LinkedShadow) -> Pool:
+        """A pool of its own for a shadow, bounded by its concurrency."""
+        upstream = self.plan.upstreams[shadow.data.upstream]
+        return Pool(upstream, self.wheel, self.loop, max_connections=shadow.data.max_concurrency)
+
+    def tee(self, shadow: LinkedShadow, exchange: Exchange, body: bytes | None, *, error_type: str | None) -> None:
+        """Hand a finished request to a shadow. Whatever goes wrong here is not the caller's."""
+        try:
+            runner = self._shadows.get(shadow.name)
+            if runner is None:
+                runner = self._shadows[shadow.name] = ShadowRunner(self, shadow)
+            runner.tee(exchange, body, error_type)
+        except Exception as error:  # noqa: BLE001 - the shadow barrier
+            report_failure("tee", error)
+
+    def primaries_in_trouble(self, upstream: str) -> bool:
+        """Whether a primary that shares an endpoint with `upstream` fails or makes requests wait."""
+        mine = set(self.plan.upstreams[upstream].endpoints)
+        now = monotonic()
+        return any(pool.in_trouble(now) and not mine.isdisjoint(pool.data.endpoints) for pool in self._pools.values())
+
+    def unit_hash(self, unit: str, plan: LinkedPlan) -> str:
+        """The keyed hash by which a unit stands in the log."""
+        hashed = self._hashes.get(unit)
+        if hashed is None:
+            if len(self._hashes) >= _HASHES_KEPT:
+                self._hashes.clear()
+            hashed = blake2b(unit.encode(), key=plan.data.unit_key, digest_size=16).hexdigest()
+            self._hashes[unit] = hashed
+        return hashed
+
+    def connection_closed(self) -> None:
+        """A caller's connection is gone."""
+        if self.on_connection_closed is not None:
+            self.on_connection_closed()
+
+    @property
+    def shadow_runners(self) -> list[ShadowRunner]:
+        """The shadows that have legs or had some."""
+        return list(self._shadows.values())
+
+    @property
+    def upstream_connections(self) -> int:
+        """Open connections to upstreams, shadows' included."""
+        return sum(p.open for p in self._pools.values()) + sum(r.pool.open for r in self._shadows.values())

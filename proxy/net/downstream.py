@@ -1,0 +1,389 @@
+"""One connection of a caller: HTTP/1.1 from the server's side, one exchange at a time.
+
+Parser callbacks only note what came; the work is done in `_advance`, once per read, so that a request
+whose head and body came together is forwarded in one write. Pipelined requests wait in a queue and
+reading pauses while any waits, which bounds the queue by one read. Every wait has a deadline: the head
+as a whole (a byte a minute does not keep a connection), each gap in a body, an idle connection, and a
+caller who does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from math import inf
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+
+from proxy.http.head import Header, read_head
+from proxy.http.outgoing import error_response
+from proxy.net.exchange import Exchange
+from proxy.net.report import report_failure
+
+if TYPE_CHECKING:
+    from proxy.net.core import Core
+
+# Request bytes held for an upstream that is not connected yet or reads slowly; past it reading pauses.
+PENDING_HIGH_BYTES: Final = 64 * 1024
+# After an answer that did not wait for the whole request, read and drop the rest for this long, so that
+# the answer is not destroyed by a reset (RFC 9112 section 9.6).
+LINGER_S: Final = 2.0
+_CLOSE: Final = b"connection: close\r\n"
+_KEEP: Final = b"connection: keep-alive\r\n"
+
+
+class Downstream(asyncio.Protocol):
+    """A caller's connection."""
+
+    __slots__ = (
+        "_advancing",
+        "_feed_bytes",
+        "_head_bytes",
+        "_head_started",
+        "_headers",
+        "_in_head",
+        "_poison",
+        "_queue",
+        "_reading_paused",
+        "_receiving",
+        "_url",
+        "core",
+        "current",
+        "deadline",
+        "keep_alive",
+        "lingering",
+        "parser",
+        "peer",
+        "peer_bytes",
+        "served",
+        "slot",
+        "transport",
+        "version",
+        "write_paused",
+    )
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.transport: asyncio.Transport | None = None
+        self.parser = httptools.HttpRequestParser(self)
+        self.current: Exchange | None = None
+        self.peer = ""
+        self.peer_bytes = b""
+        self.keep_alive = True
+        self.lingering = False
+        self.write_paused = False
+        self.served = 0
+        self.deadline = inf
+        self.slot = 0
+        self.version = "1.1"
+        self._queue: deque[Exchange] = deque()
+        self._receiving: Exchange | None = None
+        self._poison: tuple[int, str, str] | None = None
+        self._advancing = False
+        self._reading_paused = False
+        self._in_head = False
+        self._feed_bytes = 0
+        self._head_bytes = 0
+        self._head_started = 0.0
+        self._url = b""
+        self._headers: list[Header] = []
+
+    # -- for the exchange
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the caller."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    @property
+    def draining(self) -> bool:
+        """Whether every answer must say `Connection: close`."""
+        return self.core.draining
+
+    def connection_line(self) -> bytes:
+        """The `connection:` header line of an answer that starts now."""
+        if self.core.draining or not self.keep_alive:
+            self.keep_alive = False
+            return _CLOSE
+        return _KEEP if self.version == "1.0" else b""
+
+    def exchange_done(self, exchange: Exchange) -> None:
+        """The answer of `exchange` is complete; go on with the next request or close."""
+        if self.current is not exchange:
+            return
+        self.current = None
+        self.served += 1
+        if not exchange.request_done or (not self.keep_alive and self._queue):
+            self._linger()
+        elif not self.keep_alive:
+            self._close()
+        elif not self._advancing:
+            self._advance()
+
+    def abort(self) -> None:
+        """Cut the connection: the only way to tell a caller that an answer is incomplete."""
+        self.current = None
+        self._queue.clear()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def update_reading(self) -> None:
+        """Read only while there is room for what comes."""
+        if self.transport is None:
+            return
+        current = self.current
+        full = bool(self._queue) or (current is not None and current.pending_bytes > PENDING_HIGH_BYTES)
+        if full != self._reading_paused:
+            self._reading_paused = full
+            if full:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    # -- asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A caller has connected."""
+        # uvloop's transports implement the interface without deriving from it.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=64 * 1024)
+        address = self.transport.get_extra_info("peername")
+        self.peer = address[0] if isinstance(address, tuple) else "unix"
+        self.peer_bytes = self.peer.encode()
+        core = self.core
+        core.connections.add(self)
+        if len(core.connections) > core.limits.max_connections:
+            core.counters.add("rejected_requests", "too_many_connections")
+            self.keep_alive = False
+            self._reject(503, "too_many_connections", "this proxy has no connection to spare")
+            return
+        self._arm(monotonic() + core.limits.header_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of requests."""
+        if self.lingering or self._poison is not None:
+            return
+        self._feed_bytes = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # We do not switch protocols here: the request is answered as plain HTTP, nothing after it is read.
+            if self._queue:
+                self._queue[-1].keep_alive = False
+            else:
+                self.keep_alive = False
+            self._poison = (0, "", "")
+        except httptools.HttpParserError as error:
+            self._spoil(400, "bad_request", f"the request is not HTTP/1.1: {error}")
+        if self._in_head:
+            if self._head_bytes:
+                self._head_bytes += len(data)
+            else:
+                # The head began somewhere in this read; from the next read on every byte is its own.
+                self._head_started = monotonic()
+                self._head_bytes = 1
+            if self._head_bytes > self.core.limits.max_head_bytes:
+                self._spoil(
+                    431, "head_too_large", f"the request's head is over {self.core.limits.max_head_bytes} bytes"
+                )
+        else:
+            self._head_bytes = 0
+        self._advance()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """The caller is gone; its exchange ends, shadows that have their request go on."""
+        self.transport = None
+        self.deadline = inf
+        self.core.connections.discard(self)
+        current, self.current = self.current, None
+        self._queue.clear()
+        self._receiving = None
+        if current is not None:
+            current.on_caller_gone()
+        self.core.connection_closed()
+
+    def pause_writing(self) -> None:
+        """The caller reads more slowly than the model answers."""
+        self.write_paused = True
+        if self.current is not None:
+            self.current.on_caller_slow()
+        self._rearm()
+
+    def resume_writing(self) -> None:
+        """The caller has caught up."""
+        self.write_paused = False
+        if self.current is not None:
+            self.current.on_caller_ready()
+        self._rearm()
+
+    def on_deadline(self, now: float) -> None:  # noqa: ARG002
+        """A wait for the caller took too long."""
+        core = self.core
+        current = self.current
+        if self.lingering or self.write_paused:
+            if self.write_paused and current is not None:
+                core.counters.add("rejected_requests", "write_timeout")
+                current.on_caller_gone("write_timeout")
+            self.abort()
+        elif current is not None:
+            if not current.request_done:
+                core.counters.add("rejected_requests", "body_timeout")
+                current.on_bad_request(408, "body_timeout", "the request's body did not come in time")
+        elif self._in_head:
+            core.counters.add("rejected_requests", "head_timeout")
+            self._reject(408, "head_timeout", "the request's head did not come in time")
+        else:
+            self._close()
+
+    # -- httptools
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target; the first of a request begins its head."""
+        if self._in_head:
+            self._url += url
+        else:
+            self._in_head = True
+            self._url = url
+            self._headers = []
+            self._receiving = None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or a trailer, which is dropped because nobody looks at the list any more."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """A head is complete: judge it and make an exchange of it."""
+        self._in_head = False
+        if self._poison is not None:
+            return
+        limits = self.core.limits
+        headers = self._headers
+        if self._head_bytes + self._feed_bytes > limits.max_head_bytes or len(headers) > limits.max_headers:
+            # A read may hold more than this head, so count what is really in it.
+            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers)
+            if size > limits.max_head_bytes or len(headers) > limits.max_headers:
+                self._spoil(
+                    431,
+                    "head_too_large",
+                    f"the request's head is over {limits.max_head_bytes} bytes or {limits.max_headers} headers",
+                )
+                return
+        if len(self._url) > limits.max_target_bytes:
+            self._spoil(414, "target_too_long", f"the request's target is over {limits.max_target_bytes} bytes")
+            return
+        parser = self.parser
+        head = read_head(parser.get_method().decode(), self._url, parser.get_http_version(), headers, peer=self.peer)
+        if isinstance(head, str):
+            self._spoil(400, "bad_request", head)
+            return
+        self._receiving = exchange = Exchange(self, head, keep_alive=parser.should_keep_alive())
+        self._queue.append(exchange)
+
+    def on_body(self, data: bytes) -> None:
+        """Body bytes of the request that is being received."""
+        if self._receiving is not None:
+            self._receiving.on_body(data)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        if self._receiving is not None:
+            self._receiving.request_done = True
+            self._receiving = None
+
+    # -- inside
+
+    def _advance(self) -> None:
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while True:
+                current = self.current
+                if current is None:
+                    if self._queue and self.keep_alive:
+                        current = self.current = self._queue.popleft()
+                        self.version = current.head.version
+                        self.keep_alive = self.keep_alive and current.keep_alive
+                    elif self._poison is not None and self._poison[0]:
+                        self._reject(*self._poison)
+                        return
+                    else:
+                        break
+                try:
+                    if not current.started:
+                        current.start()
+                    else:
+                        current.on_request_progress()
+                except Exception as error:  # noqa: BLE001 - the exchange barrier
+                    report_failure("exchange", error)
+                    current.on_bad_request(500, "internal", "parallax failed on this request")
+                poison = self._poison
+                if self.current is current:
+                    if poison is not None and poison[0] and not current.request_done and not self._queue:
+                        current.on_bad_request(*poison)
+                    break
+        finally:
+            self._advancing = False
+        current = self.current
+        if current is not None and current.request_done and not self._queue and not self._reading_paused:
+            self.deadline = inf  # the usual case: a whole request waits for its answer
+        else:
+            self.update_reading()
+            self._rearm()
+
+    def _spoil(self, status: int, error_type: str, detail: str) -> None:
+        """Nothing after this point can be trusted; earlier requests still get their answers."""
+        if self._poison is None:
+            self.core.counters.add("rejected_requests", error_type)
+            self._poison = (status, error_type, detail)
+            self._in_head = False
+
+    def _reject(self, status: int, error_type: str, detail: str) -> None:
+        """Answer something that never became an exchange, and close."""
+        request_id = self.core.ids.mint(time()).encode()
+        self.write(error_response(status, error_type, detail, request_id=request_id, closing=_CLOSE, head=False))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that no more will come, drop what still comes, then close."""
+        transport = self.transport
+        if transport is None or self.lingering:
+            return
+        self.lingering = True
+        self.keep_alive = False
+        self._queue.clear()
+        self._receiving = None
+        if transport.can_write_eof():
+            transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            transport.resume_reading()
+        self._arm(monotonic() + LINGER_S)
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def _arm(self, deadline: float) -> None:
+        self.core.wheel.arm(self, deadline)
+
+    def _rearm(self) -> None:
+        """Set the one deadline that applies now."""
+        if self.lingering or self.transport is None:
+            return
+        limits = self.core.limits
+        current = self.current
+        if self.write_paused:
+            self._arm(monotonic() + limits.write_idle_s)
+        elif current is not None:
+            if current.request_done or self._reading_paused:
+                self.deadline = inf
+            else:
+                self._arm(monotonic() + limits.body_idle_s)
+        elif self._in_head:
+            self._arm(self._head_started + limits.header_timeout_s)
+        elif self.served:
+            self._arm(monotonic() + limits.keepalive_s)
+        # A connection that has not sent its first byte yet keeps the deadline of `connection_made`.

@@ -1,0 +1,157 @@
+"""The log's write end: frames into a bounded buffer on the loop, segments by a thread of their own.
+
+The loop never waits for the disk. When the thread cannot keep up the buffer fills and records are
+dropped and counted; when the disk is full the bytes of the failed write are cut off again, so that a
+segment always ends at a frame, and the records in it are counted as dropped.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+
+from proxy.exchange.frames import MAGIC, append_frame
+from proxy.exchange.records import Record
+from proxy.exchange.segments import segment_name
+from proxy.plan.data import LogSettings
+
+# How often the writer looks at the size of the whole spool; between looks it may overshoot by a few flushes.
+_SPOOL_LOOK_S = 2.0
+
+
+class LogWriter:
+    """Appends records; `written` and `dropped` count records, `written_bytes` bytes."""
+
+    def __init__(self, spool: Path, *, worker: str, settings: LogSettings) -> None:
+        self._spool = spool
+        self._worker = worker
+        self.settings = settings
+        self._buffer = bytearray()
+        self._count = 0
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self.written = 0
+        self.written_bytes = 0
+        self.dropped = 0
+        self.last_error = ""
+        self._fd = -1
+        self._segment_size = 0
+        self._segment_started = 0.0
+        self._sequence = 0
+        self._spool_full = False
+        self._spool_looked = 0.0
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def append(self, record: Record) -> None:
+        """Take one record, or drop and count it when the buffer is full."""
+        with self._lock:
+            buffer = self._buffer
+            if len(buffer) >= self.settings.buffer_bytes:
+                self.dropped += 1
+                return
+            append_frame(buffer, record)
+            self._count += 1
+            size = len(buffer)
+        if size >= self.settings.flush_bytes:
+            self._wake.set()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what is buffered and end the thread."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self.settings.flush_s)
+            self._wake.clear()
+            self._flush()
+        self._flush()
+        self._end_segment()
+
+    def _flush(self) -> None:
+        with self._lock:
+            buffer, count = self._buffer, self._count
+            if count:
+                self._buffer, self._count = bytearray(), 0
+        now = time.monotonic()
+        if count:
+            try:
+                self._check_spool(now)
+                self._write(buffer, now)
+            except OSError as error:
+                self.dropped += count
+                self.last_error = error.strerror or str(error)
+            else:
+                self.written += count
+                self.written_bytes += len(buffer)
+                self.last_error = ""
+        settings = self.settings
+        if self._fd >= 0 and (
+            self._segment_size >= settings.segment_bytes or now - self._segment_started >= settings.segment_age_s
+        ):
+            self._end_segment()
+
+    def _write(self, buffer: bytearray, now: float) -> None:
+        if self._fd < 0:
+            self._begin_segment(now)
+        view = memoryview(buffer)
+        offset = 0
+        try:
+            while offset < len(view):
+                offset += os.write(self._fd, view[offset:])
+        except OSError:
+            # Back to the last whole frame; if even that fails the segment is left, and its torn tail is
+            # recognised by the reader.
+            try:
+                os.ftruncate(self._fd, self._segment_size)
+                os.lseek(self._fd, self._segment_size, os.SEEK_SET)
+            except OSError:
+                self._end_segment()
+            raise
+        finally:
+            view.release()
+        self._segment_size += offset
+
+    def _begin_segment(self, now: float) -> None:
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = segment_name(int(time.time() * 1000), os.getpid(), self._worker, self._sequence)
+        self._sequence += 1
+        fd = os.open(self._spool / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            # Held for as long as we append: whoever can take it knows that the segment is finished.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(fd, MAGIC)
+        except OSError:
+            os.close(fd)
+            (self._spool / name).unlink(missing_ok=True)
+            raise
+        self._fd, self._segment_size, self._segment_started = fd, len(MAGIC), now
+
+    def _end_segment(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _check_spool(self, now: float) -> None:
+        """Raise OSError while the spool is at its limit: nobody reads it, so nothing more goes in."""
+        limit = self.settings.spool_bytes
+        if now - self._spool_looked >= _SPOOL_LOOK_S:
+            self._spool_looked = now
+            total = 0
+            if self._spool.is_dir():
+                with os.scandir(self._spool) as entries:
+                    for entry in entries:
+                        try:
+                            total += entry.stat(follow_symlinks=False).st_size
+                        except FileNotFoundError:
+                            continue  # the analyst has just deleted it
+            self._spool_full = total >= limit
+        if self._spool_full:
+            raise OSError(errno.ENOSPC, f"the spool is at its limit of {limit} bytes")

@@ -1,0 +1,242 @@
+"""The connections to one upstream: which to reuse, when to open, who waits.
+
+Everything is decided synchronously; only opening a connection is a task, and the pool owns it. A
+connection that is given back clean goes to whoever waits, else it idles for at most `keepalive_s`
+(four seconds by default, since uvicorn closes at five) and the most recent is used first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+
+from proxy.errors import UpstreamError
+from proxy.net.upstream import Leg, UpstreamConnection
+from proxy.net.wheel import Wheel
+from proxy.plan.data import Upstream
+
+
+class Endpoint:
+    """One host and port of an upstream."""
+
+    __slots__ = ("host", "host_header", "idle", "in_use", "label", "port")
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.host_header = label.encode("latin-1")
+        host, _, port = label.rpartition(":")
+        self.host = host.strip("[]")
+        self.port = int(port)
+        self.idle: list[UpstreamConnection] = []
+        self.in_use = 0
+
+
+class Ticket:
+    """A leg that waits for a connection, with its deadline on the wheel."""
+
+    __slots__ = ("deadline", "leg", "slot")
+
+    def __init__(self, leg: Leg) -> None:
+        self.leg: Leg | None = leg
+        self.deadline = inf
+        self.slot = 0
+
+    def take(self) -> Leg | None:
+        """The leg, once; None when it has given up."""
+        leg, self.leg = self.leg, None
+        self.deadline = inf
+        return leg
+
+    def on_deadline(self, now: float) -> None:  # noqa: ARG002
+        """Nothing could be had in time."""
+        leg = self.take()
+        if leg is not None:
+            leg.on_failure(UpstreamError("connect_timeout", 504, "no connection to the upstream in time"), None)
+
+
+class Pool:
+    """Connections to one upstream, bounded in number, with a bounded queue."""
+
+    def __init__(
+        self,
+        data: Upstream,
+        wheel: Wheel,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        max_connections: int | None = None,
+        max_pending: int | None = None,
+    ) -> None:
+        self.data = data
+        self.wheel = wheel
+        self._loop = loop
+        self._max_connections = max_connections if max_connections is not None else data.max_connections
+        self._max_pending = max_pending if max_pending is not None else data.max_pending
+        self.endpoints = [Endpoint(label) for label in data.endpoints]
+        self.open = 0
+        self.retired = False
+        self._turn = 0
+        self._waiting: deque[Ticket] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last_trouble = -inf
+
+    def acquire(self, leg: Leg, *, fresh: bool = False) -> Ticket | None:
+        """Give `leg` a connection: at once if one is idle, else through `on_connected` later.
+
+        Args:
+            fresh: open a new connection even if one is idle, for the single safe retry.
+
+        Returns:
+            A ticket to cancel the wait with, or None when the leg has been called already.
+        """
+        endpoints = self.endpoints
+        endpoint = endpoints[0] if len(endpoints) == 1 else self._choose()
+        if not fresh:
+            connection = self._idle(endpoint)
+            if connection is not None:
+                connection.endpoint.in_use += 1
+                connection.begin(leg)
+                leg.on_connected(connection)
+                return None
+        ticket = Ticket(leg)
+        if self.open < self._max_connections:
+            self._open(endpoint, ticket)
+        elif len(self._waiting) < self._max_pending:
+            self._waiting.append(ticket)
+        else:
+            leg.on_failure(UpstreamError("upstream_overloaded", 503, "too many requests wait for this upstream"), None)
+            return None
+        self.wheel.arm(ticket, monotonic() + self.data.timeouts.connect_s)
+        return ticket
+
+    def give_back(self, connection: UpstreamConnection, *, reusable: bool) -> None:
+        """Take a connection back from its leg, or hear that it is gone. Harmless when repeated."""
+        if connection.phase == "gone":
+            return
+        endpoint = connection.endpoint
+        if connection.phase != "idle":
+            endpoint.in_use -= 1
+        if reusable and not self.retired:
+            ticket = self._next_waiting() if self._waiting else None
+            if ticket is not None:
+                leg = ticket.take()
+                assert leg is not None
+                endpoint.in_use += 1
+                connection.phase = "busy"
+                connection.begin(leg)
+                leg.on_connected(connection)
+                return
+            endpoint.idle.append(connection)
+            connection.phase = "idle"
+            self.wheel.arm(connection, monotonic() + connection.keepalive_s)
+            return
+        if connection.phase == "idle" and connection in endpoint.idle:
+            endpoint.idle.remove(connection)
+        connection.phase = "gone"
+        connection.close()
+        self.open -= 1
+        ticket = self._next_waiting()
+        if ticket is not None:
+            self._open(self._choose(), ticket)
+
+    def retire(self) -> None:
+        """No new connections; idle ones close, busy ones when their exchange ends."""
+        self.retired = True
+        for endpoint in self.endpoints:
+            for connection in list(endpoint.idle):
+                self.give_back(connection, reusable=False)
+
+    def in_trouble(self, now: float) -> bool:
+        """Whether this upstream failed or made requests wait in the last ten seconds."""
+        return bool(self._waiting) or now - self._last_trouble < 10.0
+
+    def note_trouble(self, now: float) -> None:
+        """Remember a failure or an answer of 5xx."""
+        self._last_trouble = now
+
+    @property
+    def idle_count(self) -> int:
+        """Connections that wait for a request."""
+        return sum(len(endpoint.idle) for endpoint in self.endpoints)
+
+    def _choose(self) -> Endpoint:
+        """The endpoint with the fewest requests; ties take turns."""
+        endpoints = self.endpoints
+        self._turn += 1
+        count = len(endpoints)
+        return min((endpoints[(self._turn + i) % count] for i in range(count)), key=lambda e: e.in_use)
+
+    def _idle(self, endpoint: Endpoint) -> UpstreamConnection | None:
+        """An idle connection, to `endpoint` if there is one, to another if no more can be opened."""
+        idle = endpoint.idle
+        while idle:
+            connection = idle.pop()
+            connection.phase = "busy"
+            if not connection.closed:
+                return connection
+            endpoint.in_use += 1
+            self.give_back(connection, reusable=False)
+        if self.open >= self._max_connections:
+            for other in self.endpoints:
+                if other.idle:
+                    return self._idle(other)
+        return None
+
+    def _next_waiting(self) -> Ticket | None:
+        while self._waiting:
+            ticket = self._waiting.popleft()
+            if ticket.leg is not None:
+                return ticket
+        return None
+
+    def _open(self, endpoint: Endpoint, ticket: Ticket) -> None:
+        self.open += 1
+        endpoint.in_use += 1
+        task = self._loop.create_task(self._connect(endpoint, ticket))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, endpoint: Endpoint, ticket: Ticket) -> None:
+        factory: Callable[[], UpstreamConnection] = lambda: UpstreamConnection(self, endpoint)  # noqa: E731
+        timeout = self.data.timeouts.connect_s
+        try:
+            async with asyncio.timeout(timeout):
+                _, connection = await self._loop.create_connection(factory, endpoint.host, endpoint.port)
+        except TimeoutError:
+            self._not_connected(
+                endpoint,
+                ticket,
+                UpstreamError("connect_timeout", 504, f"no connection to the upstream within {timeout:g} s"),
+            )
+            return
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self._not_connected(
+                endpoint, ticket, UpstreamError("connect_failed", 502, f"cannot connect to the upstream: {reason}")
+            )
+            return
+        leg = ticket.take()
+        if connection.closed:
+            if leg is not None:
+                leg.on_failure(
+                    UpstreamError("upstream_closed", 502, "the upstream closed the connection at once"), None
+                )
+            return
+        if leg is None:
+            self.give_back(connection, reusable=True)
+            return
+        connection.begin(leg)
+        leg.on_connected(connection)
+
+    def _not_connected(self, endpoint: Endpoint, ticket: Ticket, error: UpstreamError) -> None:
+        self.open -= 1
+        endpoint.in_use -= 1
+        leg = ticket.take()
+        if leg is not None:
+            leg.on_failure(error, None)
+        waiting = self._next_waiting()
+        if waiting is not None:
+            # Others wait for a connection too; one refused attempt at a time finds out for all of them.
+            self._open(self._choose(), waiting)

@@ -1,0 +1,269 @@
+"""Shadow legs: a copy of a request for a model whose answer no caller sees.
+
+A leg has its own pool, its own deadline, its own concurrency and byte budget, and shares nothing with
+the primary but the body's bytes. It starts when the request is complete, never waits for anything the
+caller waits for, and ends in exactly one outcome, which is recorded. What its answer was is captured up
+to the log's limit for the analyst to compare.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import UpstreamError
+from proxy.exchange.records import Leg as LegRecord
+from proxy.http.head import text
+from proxy.http.outgoing import request_head
+from proxy.net.pool import Pool, Ticket
+from proxy.net.upstream import UpstreamConnection
+from proxy.plan.decide import shadow_method_allowed
+from proxy.plan.link import LinkedShadow
+from proxy.predictions.recognise import is_predict_path
+
+if TYPE_CHECKING:
+    from proxy.net.core import Core
+    from proxy.net.exchange import Exchange
+
+_DROP: Final = frozenset((b"cookie", b"authorization", b"accept-encoding"))
+_DROP_KEEP_AUTHORIZATION: Final = frozenset((b"cookie", b"accept-encoding"))
+_IDENTITY: Final = b"accept-encoding: identity\r\n"
+# Why a request that will never be complete was not teed: the caller's doing, or an answer that came early.
+_CALLER_ERRORS: Final = frozenset(("client_abort", "write_timeout", "body_timeout", "bad_request"))
+
+
+class ShadowRunner:
+    """All legs of one shadow in one worker."""
+
+    def __init__(self, core: Core, shadow: LinkedShadow) -> None:
+        self.core = core
+        self.shadow = shadow
+        self.data = shadow.data
+        self.pool: Pool = core.shadow_pool(shadow)
+        self.active: set[ShadowLeg] = set()
+        self.waiting: deque[ShadowLeg] = deque()
+        self.inflight_bytes = 0
+        headers = {"x-shadow": "1", **shadow.data.headers} if not shadow.data.headers else shadow.data.headers
+        self.extra = _IDENTITY + b"".join(
+            f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers.items()
+        )
+        names = frozenset(name.lower().encode() for name in headers)
+        self.drop = (_DROP_KEEP_AUTHORIZATION if shadow.data.forward_authorization else _DROP) | names
+
+    def tee(self, exchange: Exchange, body: bytes | None, error_type: str | None) -> None:
+        """Start, queue or account for one sampled leg; `body` is None when it was too large to keep."""
+        data = self.data
+        if not exchange.request_done:
+            if error_type in _CALLER_ERRORS:
+                self._skip(exchange, "client_abort")
+            else:
+                self._skip(exchange, "error", "request_incomplete")
+        elif not shadow_method_allowed(self.shadow, exchange.head, predict=is_predict_path(exchange.head.path)):
+            self._skip(exchange, "unsafe_method")
+        elif body is None or len(body) > data.max_body_bytes:
+            self._skip(exchange, "too_large")
+        elif self.core.draining:
+            self._skip(exchange, "drained")
+        elif data.shares_primary and self.core.primaries_in_trouble(data.upstream):
+            self._skip(exchange, "shed")
+        elif self.inflight_bytes + len(body) > data.max_inflight_bytes:
+            self._skip(exchange, "dropped_bytes")
+        elif len(self.active) < data.max_concurrency:
+            ShadowLeg(self, exchange, body).start()
+        elif len(self.waiting) < data.max_queue:
+            leg = ShadowLeg(self, exchange, body)
+            self.waiting.append(leg)
+            self.core.wheel.arm(leg, leg.deadline_at)
+        else:
+            self._skip(exchange, "dropped_queue")
+
+    def _skip(self, exchange: Exchange, outcome: str, error_type: str | None = None) -> None:
+        leg = ShadowLeg(self, exchange, b"")
+        leg.end(outcome, error_type)
+
+    def leg_ended(self, leg: ShadowLeg) -> None:
+        """A leg is over; the next may start."""
+        self.active.discard(leg)
+        while self.waiting and len(self.active) < self.data.max_concurrency:
+            waiting = self.waiting.popleft()
+            if not waiting.ended:
+                waiting.start()
+
+    def drain(self) -> None:
+        """End everything that is not over, as `drained`."""
+        for leg in [*self.active, *self.waiting]:
+            leg.end("drained")
+        self.waiting.clear()
+
+
+class ShadowLeg:
+    """One copy of a request in flight; a `Leg` towards the shadow's upstream."""
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_endpoint",
+        "_errors",
+        "_exchange_id",
+        "_head",
+        "_host",
+        "_peer",
+        "_request_id",
+        "_response",
+        "_response_bytes",
+        "_runner",
+        "_size",
+        "_status",
+        "_t_start",
+        "_ticket",
+        "_ts",
+        "_ttfb_s",
+        "deadline",
+        "deadline_at",
+        "ended",
+        "is_head",
+        "slot",
+    )
+
+    def __init__(self, runner: ShadowRunner, exchange: Exchange, body: bytes) -> None:
+        self._runner = runner
+        head = exchange.head
+        self._head = head
+        self.is_head = head.method == "HEAD"
+        self._exchange_id = exchange.exchange_id
+        self._request_id = exchange.request_id
+        self._peer = head.peer.encode()
+        self._body = body
+        self._size = len(body)
+        self._connection: UpstreamConnection | None = None
+        self._ticket: Ticket | None = None
+        self._endpoint = ""
+        self._errors: list[str] = []
+        self._response: list[bytes] | None = []
+        self._response_bytes = 0
+        self._status = 0
+        self._ts = time()
+        self._t_start = monotonic()
+        self._ttfb_s: float | None = None
+        self.deadline_at = self._t_start + runner.data.deadline_s
+        self.deadline = inf
+        self.slot = 0
+        self.ended = False
+        runner.inflight_bytes += self._size
+
+    def start(self) -> None:
+        """Ask for a connection."""
+        runner = self._runner
+        runner.active.add(self)
+        self._ticket = runner.pool.acquire(self)
+        if self._connection is not None or self.ended:
+            self._ticket = None
+
+    def on_connected(self, connection: UpstreamConnection) -> None:
+        """Write the whole request; what the shadow does not read stays in this connection's buffer."""
+        self._ticket = None
+        if self.ended:
+            connection.abandon()
+            return
+        runner, head = self._runner, self._head
+        self._connection = connection
+        self._endpoint = connection.endpoint.label
+        out = request_head(
+            head,
+            host=connection.host_header(head),
+            request_id=self._request_id,
+            peer=self._peer,
+            via=runner.core.via,
+            framing=b"content-length: %d\r\n" % self._size if self._size or head.method == "POST" else b"",
+            drop=runner.drop,
+            extra=runner.extra,
+        )
+        if self._size < 65536:
+            connection.write(out + self._body)
+        else:
+            connection.write(out)
+            connection.write(self._body)
+        connection.arm("shadow", self.deadline_at)
+
+    def on_writable(self) -> None:
+        """Nothing waits for the shadow to read."""
+
+    def on_response(self, connection: UpstreamConnection) -> None:
+        """Keep the answer, up to the limit."""
+        if self._ttfb_s is None and connection.head_complete:
+            self._ttfb_s = monotonic() - self._t_start
+        for part in connection.take_parts() if connection.parts else ():
+            self._response_bytes += len(part)
+            if self._response is not None:
+                self._response.append(part)
+                if self._response_bytes > self._runner.core.plan.data.log.max_body_bytes:
+                    self._response = None
+                    self._errors.append("response_too_large")
+        if connection.done:
+            self._status = connection.status
+            self.end("sent")
+
+    def on_failure(self, error: UpstreamError, connection: UpstreamConnection | None) -> None:  # noqa: ARG002
+        """No complete answer came."""
+        self._ticket = None
+        if error.error_type in ("connect_failed", "connect_timeout", "upstream_overloaded"):
+            self.end("unavailable", error.error_type)
+        elif error.error_type == "upstream_timeout":
+            self.end("timeout", error.error_type)
+        else:
+            self.end("error", error.error_type)
+
+    def on_deadline(self, now: float) -> None:  # noqa: ARG002
+        """Waited too long in the queue."""
+        self.end("timeout", "queue_timeout")
+
+    def end(self, outcome: str, error_type: str | None = None) -> None:
+        """Record the outcome and free everything; only the first call counts."""
+        if self.ended:
+            return
+        self.ended = True
+        self.deadline = inf
+        runner = self._runner
+        core = runner.core
+        runner.inflight_bytes -= self._size
+        content_type = encoding = None
+        connection, self._connection = self._connection, None
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.take()
+        if connection is not None:
+            if outcome == "sent":
+                answer = connection.answer
+                content_type = text(answer.content_type) if answer.content_type is not None else None
+                encoding = text(answer.content_encoding) if answer.content_encoding is not None else None
+                connection.release(request_written=True)
+            else:
+                connection.abandon()
+        core.counters.add("shadow_legs", runner.data.name, outcome)
+        if core.log is not None and core.plan.data.log.enabled:
+            response = b"".join(self._response) if outcome == "sent" and self._response is not None else None
+            core.log.append(
+                LegRecord(
+                    self._exchange_id,
+                    core.ids.mint(time()),
+                    runner.data.name,
+                    self._ts,
+                    runner.data.upstream,
+                    self._endpoint,
+                    outcome,
+                    self._status,
+                    error_type,
+                    monotonic() - self._t_start,
+                    self._ttfb_s,
+                    self._response_bytes,
+                    content_type,
+                    encoding,
+                    response,
+                    self._errors,
+                    core.name,
+                )
+            )
+        self._body = b""
+        runner.leg_ended(self)

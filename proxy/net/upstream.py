@@ -1,0 +1,316 @@
+"""One connection to a model server: HTTP/1.1 from the client's side, strict about what it reads.
+
+llhttp cannot be told that a response answers HEAD, never completes a body that ends with the
+connection, and reads surplus bytes as a second answer. So: a fresh parser after HEAD, the end of the
+connection completes a close-delimited body, any surplus spoils the connection, and a transfer coding
+other than `chunked` is an error. A connection is reusable only after its request was fully written and
+its response fully read.
+
+The user of a connection is a `Leg`. Parser callbacks only note what came; the leg is called once per
+read, after the parser is done, so that a small answer costs one call and one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+import httptools
+
+from proxy.errors import UpstreamError
+from proxy.http.head import Head, Header
+from proxy.http.outgoing import AnswerHead
+from proxy.net.report import report_failure
+
+if TYPE_CHECKING:
+    from proxy.net.pool import Endpoint, Pool
+
+MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
+WRITE_HIGH_BYTES: Final = 64 * 1024
+_NO_ANSWER: Final = AnswerHead([], version="1.0")
+
+
+class Leg(Protocol):
+    """Whoever uses an upstream connection for one request."""
+
+    is_head: bool
+
+    def on_connected(self, connection: UpstreamConnection) -> None:
+        """A connection is ready; write the request."""
+
+    def on_response(self, connection: UpstreamConnection) -> None:
+        """Something of the response has come: look at `head_complete`, `parts` and `done`."""
+
+    def on_failure(self, error: UpstreamError, connection: UpstreamConnection | None) -> None:
+        """The connection could not be had, broke, or a deadline passed; it is not to be used again."""
+
+    def on_writable(self) -> None:
+        """The write buffer has room again."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """A keep-alive connection that serves one leg at a time."""
+
+    __slots__ = (
+        "answer",
+        "close_delimited",
+        "closed",
+        "deadline",
+        "done",
+        "endpoint",
+        "error",
+        "head_complete",
+        "head_size",
+        "headers",
+        "keepalive_s",
+        "leg",
+        "parser",
+        "parts",
+        "phase",
+        "pool",
+        "slot",
+        "status",
+        "surplus",
+        "transport",
+        "uses",
+        "write_paused",
+    )
+
+    def __init__(self, pool: Pool, endpoint: Endpoint) -> None:
+        self.pool = pool
+        self.endpoint = endpoint
+        self.transport: asyncio.Transport | None = None
+        self.parser: httptools.HttpResponseParser | None = None
+        self.leg: Leg | None = None
+        self.uses = 0
+        self.closed = False
+        self.write_paused = False
+        self.keepalive_s = pool.data.keepalive_s
+        self.deadline = inf
+        self.slot = 0
+        self.phase = "busy"
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.headers: list[Header] = []
+        self.answer = _NO_ANSWER
+        self.parts: list[bytes] = []
+        self.head_complete = False
+        self.head_size = 0
+        self.done = False
+        self.surplus = False
+        self.close_delimited = False
+        self.error: UpstreamError | None = None
+
+    # -- for the leg
+
+    def begin(self, leg: Leg) -> None:
+        """Hand the connection to `leg` for one request."""
+        self.leg = leg
+        if self.uses:
+            self._reset()
+        self.uses += 1
+        if self.parser is None:
+            self.parser = httptools.HttpResponseParser(self)
+
+    def host_header(self, head: Head) -> bytes:
+        """The Host that this upstream is to see: the caller's, the endpoint's, or a fixed one."""
+        host = self.pool.data.host
+        if host == "preserve":
+            return head.host
+        return self.endpoint.host_header if host == "endpoint" else host.encode("latin-1", "replace")
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the request."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def take_parts(self) -> list[bytes]:
+        """The body bytes that came since the last call."""
+        parts, self.parts = self.parts, []
+        return parts
+
+    def arm(self, phase: str, deadline: float) -> None:
+        """Fail the leg at `deadline`, calling the wait by the name `phase`."""
+        self.phase = phase
+        self.pool.wheel.arm(self, deadline)
+
+    def release(self, *, request_written: bool) -> None:
+        """Give the connection back after a complete response; it is closed unless it is clean."""
+        leg, self.leg = self.leg, None
+        if leg is not None and leg.is_head:
+            self.parser = None
+        transport = self.transport
+        reusable = (
+            request_written
+            and self.done
+            and self.answer.keep_alive
+            and not self.surplus
+            and not self.close_delimited
+            and not self.closed
+            and transport is not None
+            and not transport.get_write_buffer_size()
+        )
+        self.pool.give_back(self, reusable=reusable)
+
+    def abandon(self) -> None:
+        """Close the connection in the middle of whatever it does; the leg hears nothing more."""
+        self.leg = None
+        self.pool.give_back(self, reusable=False)
+
+    def pause_reading(self) -> None:
+        """Stop reading the response: the caller is slower than the model."""
+        if self.transport is not None and not self.closed:
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        if self.transport is not None and not self.closed:
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        """Close at once; bytes still unsent are of no use to anyone."""
+        if not self.closed:
+            self.closed = True
+            self.deadline = inf
+            if self.transport is not None:
+                self.transport.abort()
+
+    # -- asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TCP connection stands."""
+        # uvloop's transports implement the interface without deriving from it.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a response, or of nonsense."""
+        leg = self.leg
+        if leg is None:
+            self.pool.give_back(self, reusable=False)  # nobody asked for these
+            return
+        assert self.parser is not None
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.error = UpstreamError("upstream_protocol", 502, "the upstream switched protocols without being asked")
+        except httptools.HttpParserError as error:
+            self.error = self.error or UpstreamError(
+                "upstream_protocol", 502, f"the upstream's answer is not HTTP/1.1: {error}"
+            )
+        if not self.head_complete:
+            self.head_size += len(data)
+            if self.head_size > MAX_RESPONSE_HEAD_BYTES and self.error is None:
+                self.error = UpstreamError(
+                    "upstream_head_too_large",
+                    502,
+                    f"the upstream's answer has a head over {MAX_RESPONSE_HEAD_BYTES} bytes",
+                )
+        try:
+            if self.error is not None and not self.done:
+                leg.on_failure(self.error, self)
+            else:
+                leg.on_response(self)
+        except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the upstream
+            report_failure("relay", error)
+            leg.on_failure(UpstreamError("internal", 500, "parallax failed on this answer"), self)
+
+    def eof_received(self) -> None:
+        """The upstream will send no more: the connection is not to be reused from here on."""
+        if self.leg is None:
+            self.closed = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; that completes a close-delimited body and fails anything else."""
+        self.closed = True
+        self.deadline = inf
+        leg = self.leg
+        if leg is not None and not self.done:
+            if self.head_complete and self.close_delimited and exc is None:
+                self.done = True
+                leg.on_response(self)
+            elif self.head_complete:
+                leg.on_failure(
+                    UpstreamError("upstream_incomplete", 502, "the upstream closed in the middle of its answer"), self
+                )
+            elif self.status or self.head_size:
+                leg.on_failure(
+                    UpstreamError("upstream_incomplete", 502, "the upstream closed in the middle of its head"), self
+                )
+            else:
+                leg.on_failure(UpstreamError("upstream_closed", 502, "the upstream closed without an answer"), self)
+        self.transport = None
+        self.pool.give_back(self, reusable=False)
+
+    def pause_writing(self) -> None:
+        """The upstream reads more slowly than the caller sends."""
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        """The upstream has caught up."""
+        self.write_paused = False
+        if self.leg is not None:
+            self.leg.on_writable()
+
+    def on_deadline(self, now: float) -> None:  # noqa: ARG002
+        """A wait took too long: an idle connection is closed, a leg is told."""
+        leg = self.leg
+        if leg is None:
+            self.pool.give_back(self, reusable=False)
+        else:
+            leg.on_failure(
+                UpstreamError("upstream_timeout", 504, f"the upstream did not answer in time ({self.phase})"), self
+            )
+
+    # -- httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or a trailer, which is dropped because nobody looks at the list any more."""
+        self.headers.append((name.lower(), value))
+
+    def on_status(self, phrase: bytes) -> None:  # noqa: ARG002
+        """A status line: after a complete answer it begins one that was not asked for."""
+        if self.done:
+            self.surplus = True
+
+    def on_headers_complete(self) -> None:
+        """The head is there: judge its framing."""
+        if self.surplus:
+            return
+        assert self.parser is not None
+        status = self.parser.get_status_code()
+        if status < 200:
+            if status == 101:
+                self.error = UpstreamError(
+                    "upstream_protocol", 502, "the upstream switched protocols without being asked"
+                )
+            self.headers = []  # interim answers (100, 103) are not passed on
+            return
+        answer = self.answer = AnswerHead(self.headers, version=self.parser.get_http_version())
+        self.status = status
+        self.head_complete = True
+        if answer.problem:
+            self.error = UpstreamError("upstream_protocol", 502, answer.problem)
+        if answer.keep_alive_s is not None:
+            # A second to spare, so that we never write into a connection that is being closed.
+            self.keepalive_s = min(self.pool.data.keepalive_s, max(answer.keep_alive_s - 1.0, 0.0))
+        leg = self.leg
+        if leg is not None and leg.is_head:
+            self.done = True
+        elif answer.length is None and not answer.chunked and status not in (204, 304):
+            self.close_delimited = True
+
+    def on_body(self, data: bytes) -> None:
+        """Body bytes."""
+        if self.done or self.surplus:
+            self.surplus = True
+        else:
+            self.parts.append(data)
+
+    def on_message_complete(self) -> None:
+        """The message ends here, unless it was an interim one."""
+        if self.head_complete and not self.surplus:
+            self.done = True

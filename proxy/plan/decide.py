@@ -1,0 +1,179 @@
+"""The decision: one pure, total function from a plan and a request to everything that will be done.
+
+Order per experiment, each exit with its reason: killed, no unit, opted out, override, traffic
+allocation, arm. (Prerequisites, targeting, holdout and layer slot have their place between override
+and allocation.) Nothing is drawn at random: sampling hashes (salt, exchange id), so a logged exchange
+can be decided again and gives the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from proxy.http.head import Head
+from proxy.plan.data import Abort, Reset
+from proxy.plan.decision import ASSIGNED, Decision
+from proxy.plan.hashing import choose_arm, passes_gate
+from proxy.plan.link import MAX_UNIT_CHARS, LinkedExperiment, LinkedFault, LinkedPlan, LinkedRoute, LinkedShadow
+
+_SHADOWED_BY_DEFAULT: Final = frozenset(("GET", "HEAD", "POST"))
+
+
+class Body:
+    """What is known of the request's body when it is decided: a document, or why there is none."""
+
+    __slots__ = ("document", "reason")
+
+    def __init__(self, document: object = None, reason: str = "no_body") -> None:
+        self.document = document
+        self.reason = reason
+
+
+NO_BODY: Final = Body()
+
+
+def find_route(plan: LinkedPlan, head: Head) -> LinkedRoute | None:
+    """The first route in the file's order that matches, or None."""
+    for route in plan.routes:
+        if route.matches(head):
+            return route
+    return None
+
+
+def decide(
+    plan: LinkedPlan,
+    head: Head,
+    exchange_id: str,
+    *,
+    body: Body = NO_BODY,
+    faults: Sequence[tuple[LinkedFault, bool]] = (),
+    route: LinkedRoute | None = None,
+) -> Decision:
+    """Decide everything about one exchange.
+
+    Args:
+        plan: the linked plan.
+        head: the request's head.
+        exchange_id: the key of the exchange; sampling hashes it.
+        body: the parsed body where the route's unit may lie in it.
+        faults: live faults, each with whether it is running (True) or washing out (False).
+        route: the route, where it is known already.
+
+    Returns:
+        The decision; `refusal` is set when no upstream is to be asked.
+    """
+    decision = Decision()
+    if route is None:
+        route = find_route(plan, head)
+    decision.route = route
+    if route is None:
+        decision.refusal = (404, "no_route", "no route matches this request")
+        return decision
+    decision.upstream = route.data.upstream
+    unit = _find_unit(route, head, body, decision)
+    if unit is None and route.data.no_unit == "reject" and route.unit:
+        sources = ", ".join(label for label, _, _ in route.unit)
+        decision.refusal = (400, "no_unit", f"this route needs a unit: {sources} ({decision.unit_reason})")
+        return decision
+    for experiment in route.experiments:
+        _assign(experiment, unit, exchange_id, decision, draws=route.data.no_unit == "random")
+    if faults and unit is not None:
+        _choose_faults(faults, head, unit, decision)
+    # An injected abort or reset never reaches the primary, so there is nothing to pair a shadow with.
+    if route.shadows and not any(isinstance(fault.data.kind, Abort | Reset) for fault in decision.faults):
+        for shadow in route.shadows:
+            if _is_sampled(shadow, unit, exchange_id):
+                decision.shadows.append(shadow)
+    return decision
+
+
+def _find_unit(route: LinkedRoute, head: Head, body: Body, decision: Decision) -> str | None:
+    """The first source that gives a unit wins; a body that cannot be read ends the search.
+
+    Falling through from an unreadable body to the next source would give the same user another unit
+    from one request to the next, so it counts as no unit, with its own reason.
+    """
+    for label, getter, in_body in route.unit:
+        if in_body and body.document is None and body.reason != "no_body":
+            decision.unit_reason = body.reason
+            return None
+        unit = getter(head, body.document)
+        if not unit or not (unit := unit.strip()):
+            continue
+        if len(unit) > MAX_UNIT_CHARS:
+            decision.unit_reason = "unit_too_long"
+            return None
+        if not unit.isascii() and not _is_text(unit):
+            decision.unit_reason = "unit_not_text"
+            return None
+        decision.unit = unit
+        decision.unit_reason = label
+        return unit
+    decision.unit_reason = "missing" if route.unit else "not_configured"
+    return None
+
+
+def _is_text(unit: str) -> bool:
+    """Whether `unit` can be encoded: a JSON escape can bring in a lone surrogate."""
+    try:
+        unit.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _assign(
+    experiment: LinkedExperiment, unit: str | None, exchange_id: str, decision: Decision, *, draws: bool
+) -> None:
+    index = experiment.control
+    if not experiment.data.enabled:
+        reason = "killed"
+    elif unit is None:
+        reason = "no_unit"
+        if draws:
+            reason = "random"
+            index = choose_arm(experiment.arms, exchange_id)
+    elif unit in experiment.opt_out:
+        reason = "opted_out"
+    elif unit in experiment.overrides:
+        reason = "override"
+        index = experiment.overrides[unit]
+    elif experiment.traffic_threshold is not None and not passes_gate(
+        experiment.traffic_salt, unit, experiment.traffic_threshold
+    ):
+        reason = "not_allocated"
+    else:
+        reason = ASSIGNED
+        index = choose_arm(experiment.arms, unit)
+    decision.assignments.append(experiment.by_reason[index, reason])
+    if experiment.chooses:
+        decision.arm = experiment.labels[index]
+        chosen = experiment.upstreams[index]
+        if chosen is not None:
+            decision.upstream = chosen
+
+
+def _choose_faults(faults: Sequence[tuple[LinkedFault, bool]], head: Head, unit: str, decision: Decision) -> None:
+    for fault, running in faults:
+        if unit in fault.excluded or not passes_gate(fault.salt, unit, fault.threshold):
+            continue
+        decision.cohorts.append(fault.name)
+        if running and fault.applies(head, decision):
+            decision.faults.append(fault)
+
+
+def _is_sampled(shadow: LinkedShadow, unit: str | None, exchange_id: str) -> bool:
+    if shadow.threshold is None:
+        return True
+    key = unit if shadow.by_unit and unit is not None else exchange_id
+    return passes_gate(shadow.salt, key, shadow.threshold)
+
+
+def shadow_method_allowed(shadow: LinkedShadow, head: Head, *, predict: bool) -> bool:
+    """Whether a shadow may see this request: by its own lists, else GET, HEAD and POST on predict paths."""
+    if shadow.prefixes and not head.path.startswith(shadow.prefixes):
+        return False
+    if shadow.methods:
+        return head.method in shadow.methods
+    return head.method in _SHADOWED_BY_DEFAULT and (head.method != "POST" or predict)

@@ -1,0 +1,71 @@
+"""What a decision says, and the words for why.
+
+`Reason` values appear in the log and in `explain`; analysis counts an assignment only when its reason
+is `assigned`, the one randomised exit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from proxy.plan.link import LinkedFault, LinkedRoute, LinkedShadow
+
+ASSIGNED: Final = "assigned"
+
+# Every exit of an assignment, in the order in which they are tried.
+REASONS: Final = {
+    "killed": "the experiment is switched off, so its control arm serves",
+    "no_unit": "the request carries no unit, so the control arm serves",
+    "random": "the request carries no unit, so it was drawn by itself and is left out of analysis",
+    "opted_out": "the unit has opted out, so the control arm serves",
+    "override": "the unit stands in the overrides",
+    "not_allocated": "the unit is outside the experiment's traffic, so the control arm serves",
+    ASSIGNED: "the unit was randomised",
+}
+
+
+class Assignment(msgspec.Struct, array_like=True, frozen=True):
+    """Where one experiment put the unit, and why; `weight` is the arm's propensity in 0..1."""
+
+    experiment: str
+    epoch: int
+    arm: str
+    weight: float
+    reason: str
+
+
+class Decision:
+    """All that is decided about one exchange. Made per request: slots, not frozen.
+
+    `unit_reason` names the source that gave the unit, or why there is none. `faults` apply to this
+    exchange; `cohorts` names every live fault whose cohort the unit belongs to. `refusal` is a status
+    and a reason when the request is answered by us instead of an upstream.
+    """
+
+    __slots__ = (
+        "arm",
+        "assignments",
+        "cohorts",
+        "faults",
+        "refusal",
+        "route",
+        "shadows",
+        "unit",
+        "unit_reason",
+        "upstream",
+    )
+
+    def __init__(self) -> None:
+        self.route: LinkedRoute | None = None
+        self.unit: str | None = None
+        self.unit_reason = ""
+        self.assignments: list[Assignment] = []
+        self.arm = ""
+        self.upstream = ""
+        self.shadows: list[LinkedShadow] = []
+        self.faults: list[LinkedFault] = []
+        self.cohorts: list[str] = []
+        self.refusal: tuple[int, str, str] | None = None

@@ -1,0 +1,295 @@
+"""From the plan as data to the plan as closures: what a worker builds once so that a request is cheap.
+
+Linking happens off the request path. Everything per request that can be looked up is prepared here:
+match functions, unit getters, hash prefixes, assignment values, target predicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from proxy.http.head import Head, text
+from proxy.plan.data import Experiment, Fault, Match, Plan, Route, Shadow, UnitSource, Upstream
+from proxy.plan.decision import ASSIGNED, Assignment, Decision
+from proxy.plan.hashing import gate_threshold
+
+Predicate = Callable[[Head], bool]
+# A unit getter takes the head and the parsed body (None when there is none).
+UnitGetter = Callable[[Head, object], str | None]
+
+MAX_UNIT_CHARS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedExperiment:
+    """An experiment with its hash prefixes and every assignment it can make, built beforehand."""
+
+    data: Experiment
+    arms: tuple[tuple[str, float, int], ...]
+    names: tuple[str, ...]
+    upstreams: tuple[str | None, ...]
+    labels: tuple[str, ...]
+    assigned: tuple[Assignment, ...]
+    by_reason: dict[tuple[int, str], Assignment]
+    control: int
+    overrides: dict[str, int]
+    opt_out: frozenset[str]
+    traffic_salt: str
+    traffic_threshold: int | None
+    chooses: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedShadow:
+    """A shadow with its gate; `methods` empty means the safe default."""
+
+    data: Shadow
+    name: str
+    salt: str
+    threshold: int | None
+    by_unit: bool
+    methods: frozenset[str]
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedFault:
+    """A fault with its gate and target."""
+
+    data: Fault
+    name: str
+    salt: str
+    threshold: int
+    excluded: frozenset[str]
+    applies: Callable[[Head, Decision], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedRoute:
+    """A route with its match, its unit getters and what hangs on it."""
+
+    data: Route
+    name: str
+    matches: Predicate
+    unit: tuple[tuple[str, UnitGetter, bool], ...]
+    needs_body: bool
+    experiments: tuple[LinkedExperiment, ...]
+    shadows: tuple[LinkedShadow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedPlan:
+    """A plan that can decide. `bodies_threshold` gates which exchanges keep their bodies in the log."""
+
+    data: Plan
+    routes: tuple[LinkedRoute, ...]
+    experiments: dict[str, LinkedExperiment]
+    shadows: dict[str, LinkedShadow]
+    faults: dict[str, LinkedFault]
+    upstreams: dict[str, Upstream]
+    bodies_threshold: int
+    log_headers: frozenset[bytes] = field(default_factory=frozenset)
+
+
+def link_plan(plan: Plan) -> LinkedPlan:
+    """Build the closures and tables of `plan`; the data must have been checked by the compiler."""
+    experiments = {name: _link_experiment(value) for name, value in plan.experiments.items()}
+    shadows = {name: _link_shadow(value) for name, value in plan.shadows.items()}
+    routes = tuple(_link_route(route, experiments, shadows) for route in plan.routes)
+    return LinkedPlan(
+        data=plan,
+        routes=routes,
+        experiments=experiments,
+        shadows=shadows,
+        faults={name: link_fault(value) for name, value in plan.faults.items()},
+        upstreams=plan.upstreams,
+        bodies_threshold=gate_threshold(plan.log.bodies),
+        log_headers=frozenset(name.lower().encode() for name in plan.log.headers),
+    )
+
+
+def _link_experiment(data: Experiment) -> LinkedExperiment:
+    total = sum(arm.weight for arm in data.arms)
+    shares = [arm.weight / total for arm in data.arms]
+    reasons = ("killed", "no_unit", "random", "opted_out", "override", "not_allocated", ASSIGNED)
+    by_reason = {
+        (index, reason): Assignment(data.name, data.epoch, arm.name, shares[index], reason)
+        for index, arm in enumerate(data.arms)
+        for reason in reasons
+    }
+    names = tuple(arm.name for arm in data.arms)
+    return LinkedExperiment(
+        data=data,
+        arms=tuple((f"{data.salt}:{arm.name}:", arm.weight, i) for i, arm in enumerate(data.arms) if arm.weight > 0),
+        names=names,
+        upstreams=tuple(arm.upstream for arm in data.arms),
+        labels=tuple(f"{data.name}/{name}" for name in names),
+        assigned=tuple(by_reason[index, ASSIGNED] for index in range(len(names))),
+        by_reason=by_reason,
+        control=names.index(data.control),
+        overrides={unit: names.index(arm) for unit, arm in data.overrides.items()},
+        opt_out=frozenset(data.opt_out),
+        traffic_salt=f"{data.salt}/traffic",
+        traffic_threshold=None if data.traffic >= 1.0 else gate_threshold(data.traffic),
+        chooses=any(arm.upstream is not None for arm in data.arms),
+    )
+
+
+def _link_shadow(data: Shadow) -> LinkedShadow:
+    return LinkedShadow(
+        data=data,
+        name=data.name,
+        salt=data.salt,
+        threshold=None if data.fraction >= 1.0 else gate_threshold(data.fraction),
+        by_unit=data.by == "unit",
+        methods=frozenset(data.methods),
+        prefixes=tuple(data.path_prefixes),
+    )
+
+
+def link_fault(data: Fault) -> LinkedFault:
+    """Build the gate and the target predicate of one fault."""
+    return LinkedFault(
+        data=data,
+        name=data.name,
+        salt=data.salt or f"fault:{data.name}",
+        threshold=gate_threshold(data.dose),
+        excluded=frozenset(data.exclude_units),
+        applies=_target(data),
+    )
+
+
+def _target(data: Fault) -> Callable[[Head, Decision], bool]:
+    target = data.target
+    routes, upstreams, methods = frozenset(target.routes), frozenset(target.upstreams), frozenset(target.methods)
+    arms = frozenset(target.arms)
+    headers = _header_conditions(target.headers)
+
+    def applies(head: Head, decision: Decision) -> bool:
+        if routes and (decision.route is None or decision.route.name not in routes):
+            return False
+        if upstreams and decision.upstream not in upstreams:
+            return False
+        if methods and head.method not in methods:
+            return False
+        if arms and arms.isdisjoint(f"{a.experiment}/{a.arm}" for a in decision.assignments):
+            return False
+        return all(condition(head) for condition in headers)
+
+    return applies
+
+
+def _link_route(data: Route, experiments: dict[str, LinkedExperiment], shadows: dict[str, LinkedShadow]) -> LinkedRoute:
+    return LinkedRoute(
+        data=data,
+        name=data.name,
+        matches=_link_match(data.match),
+        unit=tuple((_source_label(s), _unit_getter(s), s.kind == "body") for s in data.unit),
+        needs_body=any(source.kind == "body" for source in data.unit),
+        experiments=tuple(experiments[name] for name in data.experiments),
+        shadows=tuple(shadows[name] for name in data.shadows),
+    )
+
+
+def _source_label(source: UnitSource) -> str:
+    return source.kind if source.kind == "client_address" else f"{source.kind}:{source.name}"
+
+
+def _link_match(match: Match) -> Predicate:
+    conditions: list[Predicate] = []
+    if match.path is not None:
+        conditions.append(lambda head, path=match.path: head.path == path)  # type: ignore[misc]
+    if match.path_prefix is not None and match.path_prefix != "/":
+        conditions.append(lambda head, prefix=match.path_prefix: head.path.startswith(prefix))  # type: ignore[misc]
+    if match.methods:
+        conditions.append(lambda head, methods=frozenset(match.methods): head.method in methods)  # type: ignore[misc]
+    if match.hosts:
+        conditions.append(_host_condition(match.hosts))
+    conditions += _header_conditions(match.headers)
+    if not conditions:
+        return lambda _head: True
+    if len(conditions) == 1:
+        return conditions[0]
+    return lambda head: all(condition(head) for condition in conditions)
+
+
+def _host_condition(hosts: list[str]) -> Predicate:
+    exact = frozenset(host for host in hosts if not host.startswith("*."))
+    suffixes = tuple(host[1:] for host in hosts if host.startswith("*."))
+
+    def matches(head: Head) -> bool:
+        host = head.host.decode("ascii", "replace").lower()
+        if not host.endswith("]"):
+            name, colon, port = host.rpartition(":")
+            host = name if colon and port.isdigit() else host
+        return host in exact or host.endswith(suffixes)
+
+    return matches
+
+
+def _header_conditions(headers: dict[str, str | None]) -> list[Predicate]:
+    conditions: list[Predicate] = []
+    for name, value in headers.items():
+        key = name.lower().encode()
+        if value is None:
+            conditions.append(lambda head, key=key: head.header(key) is not None)  # type: ignore[misc]
+        else:
+            conditions.append(lambda head, key=key, value=value: head.header(key) == value)  # type: ignore[misc]
+    return conditions
+
+
+def _unit_getter(source: UnitSource) -> UnitGetter:
+    name = source.name
+    match source.kind:
+        case "header":
+            key = name.lower().encode()
+            return _header_getter(key)
+        case "cookie":
+            return lambda head, _body: head.cookie(name)
+        case "query":
+            return lambda head, _body: head.query_value(name)
+        case "client_address":
+            return lambda head, _body: head.peer
+        case "body":
+            tokens = pointer_tokens(name)
+            return lambda _head, body: _scalar(resolve_pointer(body, tokens))
+
+
+def _header_getter(key: bytes) -> UnitGetter:
+    def get(head: Head, _body: object) -> str | None:
+        for name, value in head.headers:
+            if name == key:
+                return text(value)
+        return None
+
+    return get
+
+
+def pointer_tokens(pointer: str) -> tuple[str, ...]:
+    """The reference tokens of a JSON pointer (RFC 6901)."""
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
+
+
+def resolve_pointer(document: object, tokens: tuple[str, ...]) -> object:
+    """The value that `tokens` lead to, or None where they lead nowhere."""
+    value = document
+    for token in tokens:
+        if isinstance(value, dict):
+            value = value.get(token)
+        elif isinstance(value, list):
+            if not token.isdigit() or len(token) > 9 or int(token) >= len(value):
+                return None
+            value = value[int(token)]
+        else:
+            return None
+    return value
+
+
+def _scalar(value: object) -> str | None:
+    """A unit out of a JSON value: strings and whole numbers identify, other values do not."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None
