@@ -88,7 +88,7 @@ class Leg(msgspec.Struct, array_like=True, tag="l", gc=False):
     """How one shadow leg of an exchange ended; `outcome` is one of `SHADOW_OUTCOMES`.
 
     `status` is 0 when no complete answer came. `latency_s` runs from the start of the leg to its
-    end. `deadline_s` is the shadow's deadline, by which the analyst bounds its wait for other legs.
+
     """
 
     exchange_id: str

@@ -305,7 +305,7 @@ class Downstream(asyncio.Protocol):
                     if self._queue and self.keep_alive:
                         current = self.current = self._queue.popleft()
                         self.version = current.head.version
-                        self.keep_alive = self.keep_alive and current.keep_alive
+                        self.keep_alive = current.keep_alive
                     elif self._poison is not None and self._poison[0]:
                         self._reject(*self._poison)
                         return

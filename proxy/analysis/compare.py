@@ -1,0 +1,76 @@
+"""Pairs: one exchange and one of its shadow legs, and what comparing them says.
+
+The comparison of answers lives in `predictions.compare`; here records become answers and every pair
+gets a verdict, also where there is nothing to compare, so that denominators stay honest. A failure of
+the comparison is data: it ends in `incomparable`, goes through one hook, and stops nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from proxy.analysis.redact import REDACTED, Redaction
+from proxy.exchange.records import Exchange, Leg
+from proxy.predictions.compare import Answer, Comparison, compare
+from proxy.predictions.rules import Compare
+
+FAILED: Final = "comparison_failed"
+EXCHANGE_LOST: Final = "exchange_lost"
+SENT: Final = "sent"
+# Comparators whose paths are those of the body; the others name outputs.
+_BODY_PATHS: Final = frozenset({"json", "bytes", "status"})
+
+ReportFailure = Callable[[str, BaseException], None]
+CompareAnswers = Callable[[str, Answer, Answer, Compare], Comparison]
+
+
+def compare_pair(
+    exchange: Exchange, leg: Leg, rules: Compare, report: ReportFailure, *, using: CompareAnswers = compare
+) -> Comparison:
+    """Compare the answers of one pair.
+
+    Args:
+        exchange: what the caller got.
+        leg: how the shadow leg ended; without a complete answer there is nothing to compare.
+        rules: the tolerance and the ignored paths of this shadow.
+        report: called with the operation and the error when the comparison itself fails.
+        using: compares two answers.
+    """
+    if leg.outcome != SENT:
+        return Comparison("incomparable", f"shadow_{leg.outcome}", "")
+    try:
+        return using(
+            exchange.path,
+            Answer(
+                exchange.status,
+                exchange.response_content_type,
+                exchange.response_encoding,
+                exchange.response,
+                None if exchange.response is not None else _missing(exchange.logging_errors),
+            ),
+            Answer(
+                leg.status,
+                leg.response_content_type,
+                leg.response_encoding,
+                leg.response,
+                None if leg.response is not None else _missing(leg.logging_errors),
+            ),
+            rules,
+        )
+    except Exception as error:  # noqa: BLE001  the shadow barrier: a defect of ours is data about this pair
+        report("compare", error)
+        return Comparison("incomparable", FAILED, "")
+
+
+def hide(verdict: Comparison, redaction: Redaction) -> None:
+    """Replace the values of differences that may show what is redacted."""
+    exact = verdict.comparator in _BODY_PATHS
+    for difference in verdict.differences:
+        if redaction.covers(difference.path, exact=exact):
+            difference.primary = difference.shadow = REDACTED
+
+
+def _missing(logging_errors: list[str]) -> str | None:
+    """Why the log has no response, in its own word."""
+    return next((word for word in logging_errors if word.startswith("response_")), None)

@@ -1,0 +1,221 @@
+"""The report as data: what `--format json` prints, key by key, and what the tables and the page are drawn from.
+
+Keys are only ever added; `report_version` rises when one changes its meaning. Unknown numbers are null, never
+NaN. Shares are 0..1, durations seconds, times Unix seconds (UTC). An `Estimate` has value, se, low, high, df, p_value and
+method; low and high are null when there is no honest interval.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from proxy.stats.estimate import Estimate
+
+REPORT_VERSION = 1
+
+
+class Result(msgspec.Struct, frozen=True):
+    """A part of the report: immutable, comparable, encodable."""
+
+
+class Srm(Result, frozen=True):
+    """The sample ratio check: distinct units per arm, what the weights promise, and the test's p-value."""
+
+    observed: dict[str, float]
+    expected: dict[str, float]
+    statistic: float | None
+    df: int
+    p_value: float | None
+    failed: bool
+
+
+class ArmResult(Result, frozen=True):
+    """One arm. `requests` are estimated from the sample, `exchanges` are log rows; `effective_units` is (sum d)^2 / sum d^2.
+
+    `metrics` holds error_rate, latency_mean_s, latency_p50_s, latency_p95_s and latency_p99_s.
+    """
+
+    arm: str
+    requests: float
+    exchanges: int
+    units: int
+    effective_units: float
+    excluded_by_fault: int
+    share: float
+    metrics: dict[str, Estimate | None]
+
+
+class Difference(Result, frozen=True):
+    """An arm against control in one metric.
+
+    `verdict` is better, worse, inconclusive or withheld, with `reason` in words. It rests on `p_adjusted` (Holm, over
+    all differences of the experiment); the intervals are not adjusted. `relative` is the linear delta method's.
+    """
+
+    arm: str
+    metric: str
+    absolute: Estimate
+    relative: Estimate | None
+    p_adjusted: float | None
+    verdict: str
+    reason: str
+
+
+class EpochResult(Result, frozen=True):
+    """One allocation epoch. Its differences carry no verdict of their own."""
+
+    epoch: int
+    weights: dict[str, float]
+    srm: Srm
+    arms: list[ArmResult]
+    differences: list[Difference]
+
+
+class Series(Result, frozen=True):
+    """Counts per bucket of `width_s` seconds, starting at each of `starts`."""
+
+    width_s: float
+    starts: list[float]
+    counts: dict[str, list[float]]
+
+
+class ExperimentResult(Result, frozen=True):
+    """One experiment; `units` are distinct over all arms (a ramp moves a unit from one arm to another).
+
+    `control_source` says how the control arm is known: option, configuration, log, name, or first by name.
+
+    `ecdf` is the share of requests at or below each of `ecdf_x_s` seconds, per arm, standardised to the same mix of epochs.
+    """
+
+    name: str
+    summary: str
+    units: int
+    control: str | None
+    control_source: str
+    srm: Srm
+    arms: list[ArmResult]
+    differences: list[Difference]
+    epochs: list[EpochResult]
+    not_randomised: dict[str, int]
+    excluded_by_fault: int
+    warnings: list[str]
+    timeline: Series
+    ecdf_x_s: list[float]
+    ecdf: dict[str, list[float]]
+
+
+class RouteAgreement(Result, frozen=True):
+    """How often a shadow agreed on one route."""
+
+    route: str
+    compared: float
+    agreement: Estimate | None
+
+
+class StatusPair(Result, frozen=True):
+    """Pairs in which the two sides answered with these different statuses."""
+
+    primary: int
+    shadow: int
+    pairs: int
+
+
+class OutputResult(Result, frozen=True):
+    """One output of the model: in how many of the compared pairs it differs beyond tolerance, and by how much."""
+
+    output: str
+    pairs: int
+    differing: int
+    share: float
+    label_flips: float
+    max_abs: float | None
+    median_abs: float | None
+
+
+class PathResult(Result, frozen=True):
+    """One place where answers differ; `share` is of the mismatching pairs."""
+
+    path: str
+    kind: str
+    pairs: int
+    share: float
+    primary_value: str
+    shadow_value: str
+
+
+class ShadowLatency(Result, frozen=True):
+    """Latency of shadow minus primary on the same exchange; quantiles of both sides over the same pairs."""
+
+    pairs: float
+    mean_difference_s: Estimate | None
+    median_difference_s: Estimate | None
+    primary_s: dict[str, float]
+    shadow_s: dict[str, float]
+
+
+class ShadowResult(Result, frozen=True):
+    """One shadow. `outcomes` sum to `sampled`; agreement is over matches and mismatches outside fault cohorts."""
+
+    name: str
+    summary: str
+    sampled: int
+    outcomes: dict[str, int]
+    comparisons: dict[str, int]
+    incomparable: dict[str, int]
+    excluded_by_fault: int
+    compared: float
+    clusters: int
+    effective_clusters: float
+    agreement: Estimate | None
+    failure_difference: Estimate | None
+    latency: ShadowLatency
+    statuses: list[StatusPair]
+    routes: list[RouteAgreement]
+    outputs: list[OutputResult]
+    paths: list[PathResult]
+    warnings: list[str]
+    timeline: Series
+    max_abs: dict[str, dict[str, int]]
+
+
+class FaultResult(Result, frozen=True):
+    """One fault: how many exchanges and units it was applied to, how many its cohort took out of the analysis, and when."""
+
+    name: str
+    applied: int
+    units: int
+    cohort_exchanges: int
+    first_s: float
+    last_s: float
+    windows: list[tuple[float, float]]
+
+
+class RouteResult(Result, frozen=True):
+    """All requests of a route to an upstream, described without inference (the analysis excludes nothing here)."""
+
+    route: str
+    upstream: str
+    exchanges: int
+    errors: int
+    latency_s: dict[str, float]
+
+
+class Report(Result, frozen=True):
+    """Everything that the log says, from `first_s` to `last_s`."""
+
+    report_version: int
+    confidence: float
+    exchanges: int
+    first_s: float | None
+    last_s: float | None
+    summary: list[str]
+    routes: list[RouteResult]
+    experiments: list[ExperimentResult]
+    shadows: list[ShadowResult]
+    faults: list[FaultResult]
+    notes: list[str]
+
+
+def encode_report(report: Report) -> bytes:
+    """The report as indented JSON; numbers that are not finite are null."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"

@@ -1,0 +1,143 @@
+"""Joins: exchanges that wait for their legs, and legs that wait for their exchange.
+
+Either may come first, also from another segment. Every leg that an exchange announced ends in exactly
+one pair: when the log has been read past its shadow's deadline and a margin, it is `worker_lost`; a
+leg that then still comes is dropped. Time is that of the log (how far it has been read), not of a
+clock, so that an analyst that is behind loses nothing. No file and no database is touched here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.exchange.records import Exchange, Leg
+
+# A worker writes every 100 ms, a busy disk makes that seconds.
+MARGIN_S: Final = 10.0
+# A primary may take its upstream's whole timeout, two minutes by default, after its leg has ended.
+EXCHANGE_WAIT_S: Final = 180.0
+# Bodies kept for exchanges that wait; beyond it they are let go and the pair is incomparable.
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+LET_GO: Final = "response_let_go"
+
+LegKey = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Waiting:
+    """An exchange and the shadows that have not reported yet."""
+
+    exchange: Exchange
+    shadows: list[str]
+    expires_s: float
+
+
+@dataclass(slots=True)
+class EarlyLeg:
+    """A leg whose exchange has not been read yet."""
+
+    leg: Leg
+    expires_s: float
+
+
+@dataclass(slots=True)
+class Expired:
+    """What ended by waiting: legs that never came, and legs whose exchange never came."""
+
+    lost: list[tuple[Exchange, str]] = field(default_factory=list)
+    orphans: list[Leg] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Joins:
+    """All that waits. `lost` remembers the legs that were given up, until when they might still come."""
+
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    early: dict[LegKey, EarlyLeg] = field(default_factory=dict)
+    lost: dict[LegKey, float] = field(default_factory=dict)
+    waiting_bytes: int = 0
+    # Which exchanges have early legs at all; nearly always none, so the common case is one look-up.
+    _early_ids: dict[str, list[str]] = field(default_factory=dict)
+
+    def add_exchange(self, exchange: Exchange, deadlines: dict[str, float], default_deadline_s: float) -> list[Leg]:
+        """Take an exchange that announces legs; returns those that are already here."""
+        shadows = list(exchange.shadows)
+        found: list[Leg] = []
+        for shadow in self._early_ids.pop(exchange.exchange_id, ()) if self._early_ids else ():
+            leg = self.early.pop((exchange.exchange_id, shadow)).leg
+            found.append(leg)
+            if shadow in shadows:
+                shadows.remove(shadow)
+        if self.lost:
+            shadows = [shadow for shadow in shadows if (exchange.exchange_id, shadow) not in self.lost]
+        if shadows:
+            deadline_s = deadlines.get(shadows[0], default_deadline_s)
+            for shadow in shadows[1:]:
+                deadline_s = max(deadline_s, deadlines.get(shadow, default_deadline_s))
+            self.restore_waiting(Waiting(exchange, shadows, exchange.ts + exchange.latency_s + deadline_s + MARGIN_S))
+        return found
+
+    def add_leg(self, leg: Leg) -> Exchange | None:
+        """Take a leg; returns its exchange when that is here, else keeps the leg."""
+        waiting = self.waiting.get(leg.exchange_id)
+        if waiting is not None:
+            if leg.shadow in waiting.shadows:
+                waiting.shadows.remove(leg.shadow)
+                if not waiting.shadows:
+                    self._forget(leg.exchange_id)
+                return waiting.exchange
+            return None
+        key = (leg.exchange_id, leg.shadow)
+        if key not in self.lost and key not in self.early:
+            self.restore_early(EarlyLeg(leg, leg.ts + leg.latency_s + EXCHANGE_WAIT_S))
+        return None
+
+    def expire(self, read_until_s: float) -> Expired:
+        """Give up what should have come by now.
+
+        Args:
+            read_until_s: every record written before this time has been read.
+        """
+        expired = Expired()
+        for exchange_id in [key for key, waiting in self.waiting.items() if waiting.expires_s < read_until_s]:
+            waiting = self._forget(exchange_id)
+            for shadow in waiting.shadows:
+                expired.lost.append((waiting.exchange, shadow))
+                self.lost[exchange_id, shadow] = waiting.expires_s + EXCHANGE_WAIT_S
+        for key in [key for key, early in self.early.items() if early.expires_s < read_until_s]:
+            early = self.early.pop(key)
+            expired.orphans.append(early.leg)
+            self.lost[key] = early.expires_s + EXCHANGE_WAIT_S
+            self._early_ids[key[0]].remove(key[1])
+            if not self._early_ids[key[0]]:
+                del self._early_ids[key[0]]
+        for key in [key for key, until_s in self.lost.items() if until_s < read_until_s]:
+            del self.lost[key]
+        return expired
+
+    def restore_waiting(self, waiting: Waiting) -> None:
+        """Take back what was committed as waiting."""
+        exchange = waiting.exchange
+        size = _body_bytes(exchange)
+        if self.waiting_bytes + size > MAX_WAITING_BYTES and size:
+            exchange.request = exchange.response = None
+            exchange.logging_errors = [*exchange.logging_errors, LET_GO]
+            size = 0
+        self.waiting_bytes += size
+        self.waiting[exchange.exchange_id] = waiting
+
+    def restore_early(self, early: EarlyLeg) -> None:
+        """Take back what was committed as early."""
+        leg = early.leg
+        self.early[leg.exchange_id, leg.shadow] = early
+        self._early_ids.setdefault(leg.exchange_id, []).append(leg.shadow)
+
+    def _forget(self, exchange_id: str) -> Waiting:
+        waiting = self.waiting.pop(exchange_id)
+        self.waiting_bytes -= _body_bytes(waiting.exchange)
+        return waiting
+
+
+def _body_bytes(exchange: Exchange) -> int:
+    return len(exchange.request or b"") + len(exchange.response or b"")

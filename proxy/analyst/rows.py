@@ -1,0 +1,423 @@
+"""Rows: an exchange, a leg or a pair becomes a row of a batch, shown only what may be shown.
+
+Bodies pass through here and nowhere else on their way to Parquet: content coding undone, redacted,
+and left out where the exchange is not among those sampled for bodies. A pair keeps its three bodies
+only when it is a mismatch. This is the hottest code of the analyst, about 25 µs for a teed exchange
+and its comparison, hence the tuples and the codes that stand for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from proxy.analysis.compare import EXCHANGE_LOST, SENT, hide
+from proxy.analysis.redact import Redaction
+from proxy.analysis.sums import Kind, Sums, kind_of_exchange
+from proxy.exchange.parquet import EXCHANGES, PAIRS, Batch
+from proxy.exchange.records import Assigned, Exchange, Leg
+from proxy.plan.hashing import gate_threshold, passes_gate
+from proxy.predictions.compare import Comparison, Difference
+from proxy.predictions.decode import Undecodable, decompress
+from proxy.predictions.rules import Compare
+
+BODIES_SALT: Final = "log-bodies"
+WORKER_LOST: Final = "worker_lost"
+# What a captured body may grow to when its content coding is undone, for the log.
+MAX_TEXT_BYTES: Final = 1024 * 1024
+# The analyst does not sample yet: every row stands for itself.
+SAMPLE_PROB: Final = 1.0
+NO_EXCHANGE: Final = -1
+
+_json = msgspec.json.Encoder().encode
+_NAN: Final = math.nan
+
+
+@dataclass(slots=True)
+class Presentation:
+    """What may be kept of bodies: the redaction, and the gate of the exchanges whose bodies are kept."""
+
+    redaction: Redaction = field(default_factory=Redaction)
+    bodies: float = 1.0
+
+    def keeps_bodies(self, exchange_id: str) -> bool:
+        """Whether the bodies of this exchange are kept; a function of its id, so the same for every leg."""
+        if self.bodies >= 1.0:
+            return True
+        return self.bodies > 0.0 and passes_gate(BODIES_SALT, exchange_id, gate_threshold(self.bodies))
+
+    def text_of(self, body: bytes | None, encoding: str | None) -> str | None:
+        """A body as it may be shown, or None."""
+        if body is None:
+            return None
+        if encoding:
+            try:
+                body = decompress(body, encoding, limit=MAX_TEXT_BYTES)
+            except Undecodable:
+                return None
+        return self.redaction.text_of(body)
+
+
+class PairKind(NamedTuple):
+    """What pairs of one template count as; `counted` is false where a fault's cohort is not compared."""
+
+    shadow: str
+    outcome: str
+    comparison: str
+    counted: bool
+
+
+class Rows:
+    """The rows of one batch of the log, for both tables, and what they count as."""
+
+    def __init__(self, presentation: Presentation, now_s: float) -> None:
+        self.exchanges = Batch(EXCHANGES)
+        self.pairs = Batch(PAIRS)
+        self._presentation = presentation
+        self._now_s = now_s
+        self._codes: dict[str, int] = {}
+        # By the code of the template, like the templates themselves.
+        self._kinds: list[Kind] = []
+        self._pair_kinds: list[PairKind] = []
+
+    def add_exchange(self, x: Exchange) -> None:
+        """Add the row of a primary leg."""
+        errors = x.logging_errors
+        request = response = None
+        if (x.request or x.response) and self._presentation.keeps_bodies(x.exchange_id):
+            request, response, errors = self._bodies(x)
+        code = self._exchange_code(x, errors)
+        exchange_id = x.exchange_id
+        if x.shadows:
+            self._codes[exchange_id] = code
+        self.exchanges.rows.append(
+            (
+                code,
+                exchange_id,
+                x.request_id,
+                exchange_id,
+                x.ts,
+                x.trace_id,
+                x.unit_hash,
+                x.latency_s,
+                x.ttfb_s,
+                x.queue_s,
+                x.request_bytes,
+                x.response_bytes,
+                request,
+                response,
+            ),
+        )
+
+    def add_pair(self, x: Exchange, leg: Leg, verdict: Comparison, rules: Compare) -> None:
+        """Add the row of a shadow leg, and that of its pair."""
+        exchange_id = x.exchange_id
+        exchange_code = self._codes.get(exchange_id)
+        if exchange_code is None:
+            exchange_code = self._codes[exchange_id] = self._exchange_code(x, x.logging_errors)
+        code = self._add_leg(x, leg, exchange_code)
+        show = self._presentation.text_of
+        request = primary_response = shadow_response = None
+        if verdict.outcome == "mismatch":
+            hide(verdict, self._presentation.redaction)
+            request = show(x.request, x.request_encoding)
+            primary_response = show(x.response, x.response_encoding)
+            shadow_response = show(leg.response, leg.response_encoding)
+        self.pairs.rows.append(
+            (
+                self._pair_code(x, leg, verdict, code, rules),
+                exchange_id,
+                x.request_id,
+                exchange_id,
+                leg.leg_id,
+                x.ts,
+                x.unit_hash,
+                _metrics(verdict.metrics) if verdict.metrics else "{}",
+                _differences(verdict.differences) if verdict.differences else "[]",
+                x.latency_s,
+                leg.latency_s,
+                leg.latency_s - x.latency_s if leg.outcome == SENT else _NAN,
+                self._now_s,
+                request,
+                primary_response,
+                shadow_response,
+            ),
+        )
+
+    def add_orphan(self, leg: Leg, rules: Compare) -> None:
+        """Add the rows of a leg whose exchange never came."""
+        code = self._add_leg(None, leg, NO_EXCHANGE)
+        verdict = Comparison("incomparable", EXCHANGE_LOST, "")
+        self.pairs.rows.append(
+            (
+                self._pair_code(None, leg, verdict, code, rules),
+                leg.exchange_id,
+                None,
+                None,
+                leg.leg_id,
+                leg.ts,
+                None,
+                "{}",
+                "[]",
+                _NAN,
+                leg.latency_s,
+                _NAN,
+                self._now_s,
+                None,
+                None,
+                None,
+            )
+        )
+
+    def add_to(self, sums: Sums) -> None:
+        """Add what the rows count as to the live sums."""
+        rows = self.exchanges.rows
+        if any(kind.arms for kind in self._kinds):
+            sums.add_exchanges(
+                self._kinds, [row[0] for row in rows], [row[6] for row in rows], [row[7] for row in rows]
+            )
+        for kind, count in self.pair_counts():
+            sums.add_to_shadow(kind.shadow, "outcome", kind.outcome, count)
+            if kind.counted:
+                sums.add_to_shadow(kind.shadow, "comparison", kind.comparison, count)
+
+    def pair_counts(self) -> list[tuple[PairKind, int]]:
+        """How many pairs there are of each kind."""
+        counts = Counter(row[0] for row in self.pairs.rows)
+        return [(self._pair_kinds[code], count) for code, count in counts.items()]
+
+    def _add_leg(self, x: Exchange | None, leg: Leg, exchange_code: int) -> int:
+        """Add the row of a shadow leg; returns the code of its template."""
+        errors = leg.logging_errors
+        response = None
+        if leg.response and self._presentation.keeps_bodies(leg.exchange_id):
+            response = self._presentation.text_of(leg.response, leg.response_encoding)
+            if response is None:
+                errors = [*errors, "response_not_shown"]
+        code = self._leg_code(x, leg, errors, exchange_code)
+        self.exchanges.rows.append(
+            (
+                code,
+                leg.exchange_id,
+                None if x is None else x.request_id,
+                leg.leg_id,
+                leg.ts,
+                None if x is None else x.trace_id,
+                None if x is None else x.unit_hash,
+                leg.latency_s,
+                leg.ttfb_s,
+                _NAN,
+                None if x is None else x.request_bytes,
+                leg.response_bytes,
+                None,
+                response,
+            ),
+        )
+        return code
+
+    def _bodies(self, x: Exchange) -> tuple[str | None, str | None, list[str]]:
+        """The bodies of a primary as they may be kept, and the logging errors with those that may not."""
+        show = self._presentation.text_of
+        request = show(x.request, x.request_encoding)
+        response = show(x.response, x.response_encoding)
+        errors = x.logging_errors
+        if request is None and x.request is not None:
+            errors = [*errors, "request_not_shown"]
+        if response is None and x.response is not None:
+            errors = [*errors, "response_not_shown"]
+        return request, response, errors
+
+    def _exchange_code(self, x: Exchange, errors: list[str]) -> int:
+        key = (
+            x.route,
+            x.config_version,
+            tuple(x.assignments) if x.assignments else None,
+            x.unit_key_id,
+            x.unit_reason,
+            x.upstream,
+            x.endpoint,
+            x.method,
+            x.path,
+            x.status,
+            x.error_type,
+            x.request_content_type,
+            x.request_encoding,
+            x.response_content_type,
+            x.response_encoding,
+            tuple(errors) if errors else None,
+            tuple(x.faults) if x.faults else None,
+            tuple(x.fault_cohorts) if x.fault_cohorts else None,
+            tuple(x.headers.items()) if x.headers else None,
+            x.retries,
+            x.worker,
+        )
+        code = self.exchanges.templates.get(key)
+        if code is not None:
+            return code
+        self._kinds.append(kind_of_exchange(x.assignments, x.status, x.error_type, x.fault_cohorts))
+        return self.exchanges.add_template(
+            key,
+            (
+                "primary",
+                None,
+                x.route,
+                x.config_version,
+                _assignments(x.assignments),
+                x.unit_key_id,
+                x.unit_reason,
+                x.upstream,
+                x.endpoint,
+                x.method,
+                x.path,
+                x.status,
+                None,
+                x.error_type,
+                x.request_content_type,
+                x.request_encoding,
+                x.response_content_type,
+                x.response_encoding,
+                _text(errors),
+                _text(x.faults),
+                _text(x.fault_cohorts),
+                _text(x.headers),
+                x.retries,
+                x.worker,
+                SAMPLE_PROB,
+            ),
+        )
+
+    def _leg_code(self, x: Exchange | None, leg: Leg, errors: list[str], exchange_code: int) -> int:
+        key = (
+            exchange_code,
+            leg.shadow,
+            leg.upstream,
+            leg.endpoint,
+            leg.outcome,
+            leg.status,
+            leg.error_type,
+            leg.response_content_type,
+            leg.response_encoding,
+            tuple(errors) if errors else None,
+            leg.worker,
+        )
+        code = self.exchanges.templates.get(key)
+        if code is not None:
+            return code
+        self._kinds.append(Kind())
+        return self.exchanges.add_template(
+            key,
+            (
+                "shadow",
+                leg.shadow,
+                x and x.route,
+                x and x.config_version,
+                _assignments(x.assignments if x else []),
+                x and x.unit_key_id,
+                x and x.unit_reason,
+                leg.upstream or None,
+                leg.endpoint or None,
+                x and x.method,
+                x and x.path,
+                leg.status,
+                leg.outcome,
+                leg.error_type,
+                x and x.request_content_type,
+                x and x.request_encoding,
+                leg.response_content_type,
+                leg.response_encoding,
+                _text(errors),
+                "[]",
+                _text(x.fault_cohorts if x else []),
+                "{}",
+                0,
+                leg.worker,
+                SAMPLE_PROB,
+            ),
+        )
+
+    def _pair_code(self, x: Exchange | None, leg: Leg, verdict: Comparison, leg_code: int, rules: Compare) -> int:
+        key = (leg_code, verdict.comparator, verdict.outcome, verdict.reason, rules.absolute, rules.relative)
+        code = self.pairs.templates.get(key)
+        if code is not None:
+            return code
+        counted = x is None or not x.fault_cohorts
+        self._pair_kinds.append(PairKind(leg.shadow, leg.outcome, verdict.outcome, counted))
+        return self.pairs.add_template(
+            key,
+            (
+                x and x.route,
+                x and x.config_version,
+                leg.shadow,
+                x and x.method,
+                x and x.path,
+                x and x.upstream,
+                leg.upstream or None,
+                x and x.unit_key_id,
+                _assignments(x.assignments if x else []),
+                _text(x.faults if x else []),
+                _text(x.fault_cohorts if x else []),
+                leg.outcome,
+                verdict.comparator or None,
+                verdict.outcome,
+                verdict.reason,
+                rules.absolute,
+                rules.relative,
+                x and x.status,
+                leg.status,
+                x and x.error_type,
+                leg.error_type,
+                _text([*(x.logging_errors if x else ()), *(f"shadow_{word}" for word in leg.logging_errors)]),
+                SAMPLE_PROB,
+            ),
+        )
+
+
+def lost_leg(x: Exchange, shadow: str) -> Leg:
+    """The leg that never reported."""
+    return Leg(
+        exchange_id=x.exchange_id,
+        leg_id=f"{x.exchange_id}/{shadow}",
+        shadow=shadow,
+        ts=x.ts,
+        upstream="",
+        endpoint="",
+        outcome=WORKER_LOST,
+        status=0,
+        error_type=None,
+        latency_s=_NAN,
+        ttfb_s=None,
+        response_bytes=0,
+        response_content_type=None,
+        response_encoding=None,
+        response=None,
+        logging_errors=[],
+        worker=x.worker,
+    )
+
+
+def _text(value: Any) -> str:
+    return _json(value).decode()
+
+
+def _assignments(assignments: list[Assigned]) -> str:
+    return _text([
+        {"experiment": a.experiment, "epoch": a.epoch, "arm": a.arm, "weight": a.weight, "reason": a.reason}
+        for a in assignments
+    ])  # fmt: skip
+
+
+def _metrics(metrics: dict[str, float]) -> str:
+    if all(map(math.isfinite, metrics.values())):
+        return _text(metrics)
+    # JSON has no infinity; DuckDB casts the word.
+    return _text({name: value if math.isfinite(value) else str(value) for name, value in metrics.items()})
+
+
+def _differences(differences: list[Difference]) -> str:
+    return _text([
+        {"path": d.path, "kind": d.kind, "primary_value": d.primary, "shadow_value": d.shadow} for d in differences
+    ])  # fmt: skip

@@ -1,0 +1,155 @@
+"""Queries over the temporary table `pair`: per shadow, one row per route and cluster, and where answers differ."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+
+from proxy.analysis.observations import LATENCY_QUANTILES, ClusterSums, OutputRow, PathRow, ShadowData
+from proxy.analyst.table_experiments import floats, quantile_functions, timeline
+from proxy.stats.quantiles import QuantileFunction
+
+# A table longer than this is not read by anyone; the log has the rest.
+WORST: Final = 20
+# Bins of a distribution over orders of magnitude: four to a decade.
+BINS_PER_DECADE: Final = 4
+
+MINE: Final = "shadow = $shadow"
+USABLE: Final = f"{MINE} AND NOT faulted"
+# Latencies compare only where both sides gave a complete answer.
+TIMED: Final = f"{USABLE} AND outcome = 'sent' AND delta_s IS NOT NULL"
+COMPARED: Final = f"{USABLE} AND comparison IN ('match', 'mismatch')"
+
+
+def read_shadows(con: duckdb.DuckDBPyConnection) -> tuple[ShadowData, ...]:
+    """Every shadow in the log, in the order of its name."""
+    names = con.execute("SELECT DISTINCT shadow FROM pair ORDER BY 1").fetchall()
+    return tuple(_shadow(con, name) for (name,) in names)
+
+
+def _counts(con: duckdb.DuckDBPyConnection, key: str, where: str, only: dict[str, str]) -> dict[str, int]:
+    rows = con.execute(
+        f"SELECT {key}, count(*) FROM pair WHERE {where} GROUP BY 1 ORDER BY 2 DESC, 1",  # noqa: S608
+        only,
+    ).fetchall()
+    return dict(rows)
+
+
+def _shadow(con: duckdb.DuckDBPyConnection, name: str) -> ShadowData:
+    only = {"shadow": name}
+    outcomes = _counts(con, "outcome", MINE, only)
+    found = quantile_functions(con, keys="shadow", value="delta_s", table="pair", where=TIMED, parameters=only)
+    delta = found.get((name,))
+    latencies = con.execute(
+        f"""SELECT quantile_disc(primary_latency_s, {list(LATENCY_QUANTILES)}),
+        quantile_disc(shadow_latency_s, {list(LATENCY_QUANTILES)}) FROM pair WHERE {TIMED}""",  # noqa: S608
+        only,
+    ).fetchone() or (None, None)
+    statuses = con.execute(
+        f"""SELECT primary_status, shadow_status, count(*) FROM pair
+        WHERE {USABLE} AND outcome = 'sent' AND primary_status IS NOT NULL AND shadow_status IS NOT NULL
+        AND primary_status <> shadow_status GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {WORST}""",  # noqa: S608
+        only,
+    ).fetchall()
+    routes, clusters = _clusters(con, only, delta)
+    outputs = _outputs(con, only)
+    return ShadowData(
+        name=name,
+        sampled=sum(outcomes.values()),
+        outcomes=outcomes,
+        comparisons=_counts(con, "coalesce(comparison, 'none')", MINE, only),
+        reasons=_counts(con, "reason", f"{MINE} AND comparison = 'incomparable'", only),
+        faulted=sum(_counts(con, "outcome", f"{MINE} AND faulted", only).values()),
+        routes=routes,
+        clusters=clusters,
+        delta=delta,
+        primary_latency_s=tuple(latencies[0] or ()),
+        shadow_latency_s=tuple(latencies[1] or ()),
+        statuses=tuple(statuses),
+        outputs=outputs,
+        paths=_paths(con, only),
+        timeline=timeline(
+            con, series="comparison", count="sum(w)", table="pair", where=COMPARED, parameters=dict(only)
+        ),
+        max_abs=_max_abs(con, only, [row.output for row in outputs[:3]]),
+    )
+
+
+def _clusters(
+    con: duckdb.DuckDBPyConnection, only: dict[str, str], delta: QuantileFunction | None
+) -> tuple[tuple[str, ...], ClusterSums]:
+    timed = "outcome = 'sent' AND delta_s IS NOT NULL"
+    both = "outcome = 'sent' AND primary_status > 0 AND shadow_status > 0"
+    columns: dict[str, Any] = con.execute(
+        f"""SELECT route, cluster,
+            sum(w) FILTER (comparison IN ('match', 'mismatch')) AS compared, sum(w) FILTER (comparison = 'match') AS matches,
+            sum(w) FILTER ({timed}) AS timed, sum(w * delta_s) FILTER ({timed}) AS delta_s,
+            sum(w) FILTER ({timed} AND delta_s <= $median) AS delta_below,
+            sum(w) FILTER ({both} AND primary_status >= 500 AND shadow_status < 500) AS primary_failed,
+            sum(w) FILTER ({both} AND primary_status < 500 AND shadow_status >= 500) AS shadow_failed
+        FROM pair WHERE {USABLE} GROUP BY route, cluster ORDER BY route, cluster""",  # noqa: S608
+        {**only, "median": delta.at(0.5) if delta else 0.0},
+    ).fetchnumpy()
+    names, places = np.unique(np.asarray(columns["route"], dtype=object).astype(str), return_inverse=True)
+    sums = {name: floats(columns[name]) for name in columns if name not in {"route", "cluster"}}
+    cluster = np.asarray(columns["cluster"], dtype=np.uint64)
+    return tuple(str(name) for name in names), ClusterSums(route=places.astype(np.int64), cluster=cluster, **sums)
+
+
+def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[OutputRow, ...]:
+    """Outputs by how often they differ beyond tolerance.
+
+    The metrics of an output are the keys `<output>.<statistic>`; its differences stand at
+    `/outputs/<output>` or below, and at `/predictions` where the protocol gives the output no name.
+    """
+    rows = con.execute(
+        f"""WITH entry AS (
+            SELECT id, unnest(map_entries(metrics)) AS e FROM pair WHERE {COMPARED} AND metrics IS NOT NULL),
+        per_pair AS (
+            SELECT id, regexp_replace(e.key, '\\.[^.]*$', '') AS output,
+                   max(e.value) FILTER (suffix(e.key, '.max_abs')) AS max_abs,
+                   max(e.value) FILTER (suffix(e.key, '.label_flips')) AS flips
+            FROM entry WHERE contains(e.key, '.') GROUP BY 1, 2),
+        place AS (
+            SELECT DISTINCT id, CASE WHEN d.path = '/predictions' OR prefix(d.path, '/predictions/') THEN 'predictions'
+                                ELSE regexp_extract(d.path, '^/outputs/([^/]*)', 1) END AS output
+            FROM (SELECT id, unnest(differences) AS d FROM pair WHERE {COMPARED} AND comparison = 'mismatch'))
+        SELECT output, count(*), count(place.id), coalesce(sum(flips), 0), max(max_abs) FILTER (isfinite(max_abs)),
+               quantile_disc(max_abs, 0.5) FILTER (isfinite(max_abs))
+        FROM per_pair LEFT JOIN place USING (id, output)
+        GROUP BY output ORDER BY 3 DESC, 4 DESC, 5 DESC NULLS LAST, 1 LIMIT {WORST}""",  # noqa: S608
+        only,
+    ).fetchall()
+    return tuple(OutputRow(*row) for row in rows)
+
+
+def _paths(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[PathRow, ...]:
+    rows = con.execute(
+        f"""WITH entry AS (
+            SELECT id, unnest(differences) AS d
+            FROM pair WHERE {USABLE} AND comparison = 'mismatch')
+        SELECT coalesce(d.path, ''), coalesce(d.kind, ''), count(DISTINCT id),
+               coalesce(any_value(d.primary_value), ''), coalesce(any_value(d.shadow_value), '')
+        FROM entry GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {WORST}""",  # noqa: S608
+        only,
+    ).fetchall()
+    return tuple(PathRow(*row) for row in rows)
+
+
+def _max_abs(con: duckdb.DuckDBPyConnection, only: dict[str, str], outputs: list[str]) -> dict[str, dict[float, int]]:
+    """For each output the number of pairs by order of magnitude of the largest difference; exact zeros under 0."""
+    rows = con.execute(
+        f"""WITH entry AS (SELECT unnest(map_entries(metrics)) AS e FROM pair WHERE {COMPARED} AND metrics IS NOT NULL)
+        SELECT regexp_replace(e.key, '\\.max_abs$', ''),
+               CASE WHEN e.value > 0 THEN pow(10, floor(log10(e.value) * {BINS_PER_DECADE}) / {BINS_PER_DECADE}) ELSE 0 END,
+               count(*)
+        FROM entry WHERE suffix(e.key, '.max_abs') AND isfinite(e.value) GROUP BY 1, 2 ORDER BY 1, 2""",  # noqa: S608
+        only,
+    ).fetchall()
+    bins: dict[str, dict[float, int]] = {output: {} for output in outputs}
+    for output, low, count in rows:
+        if output in bins:
+            bins[output][low] = count
+    return {output: found for output, found in bins.items() if found}

@@ -1,0 +1,92 @@
+"""Checks of faults: parameters that belong together, targets that exist, and doses under the cap."""
+
+from __future__ import annotations
+
+from proxy.config.document import View
+from proxy.config.fault_kinds import DISTRIBUTIONS, Delay
+from proxy.config.nearest import listed
+from proxy.config.references import Known, check_header_case, route_names, section
+from proxy.config.scalars import parse_duration, parse_fraction, parse_instant, parse_share
+from proxy.config.schema import Faults
+
+_DEFAULT_CAP = Faults().max_dose
+_DEFAULT_LONGEST_S: float = Delay.model_fields["max"].default
+
+
+def check_faults(root: View) -> None:
+    """Note everything wrong with how faults go together with each other and the rest."""
+    definitions = root["faults"]["definitions"].entries()
+    routes, upstreams, arms = route_names(root), section(root, "upstreams", "upstream"), _arms(root)
+    for _, fault in definitions:
+        target = fault["target"]
+        routes.check_all(target["routes"])
+        upstreams.check_all(target["upstreams"])
+        arms.check_all(target["arms"])
+        check_header_case(target["headers"])
+        if fault["kind"].text == "delay":
+            _check_delay(fault)
+        _check_order(fault)
+    _check_doses(root["faults"], definitions)
+
+
+def _arms(root: View) -> Known:
+    names = [
+        f"{name}/{arm}" for name, experiment in root["experiments"].entries() for arm, _ in experiment["arms"].entries()
+    ]
+    return Known("arm", names)
+
+
+def _check_delay(fault: View) -> None:
+    distribution = "fixed" if not fault["distribution"].given else fault["distribution"].text
+    if distribution not in DISTRIBUTIONS:
+        return
+    needed = DISTRIBUTIONS[distribution]
+    for parameter in needed:
+        if not fault[parameter].given:
+            fault[parameter].report(f"missing, a {distribution} delay needs {listed(needed, last='and')}")
+    longest = fault["max"].read(parse_duration) if fault["max"].given else _DEFAULT_LONGEST_S
+    for parameter in ("value", "high", "mean", "median"):
+        seconds = fault[parameter].read(parse_duration)
+        if longest is not None and seconds is not None and seconds > longest:
+            shown = fault["max"].shown if fault["max"].given else f"{longest:g}s by default"
+            fault[parameter].report(f"got {fault[parameter].shown}, must be ≤ max ({shown})")
+    for other in sorted({name for names in DISTRIBUTIONS.values() for name in names} - set(needed)):
+        if fault[other].given:
+            fault[other].report(f"given, but a {distribution} delay takes {listed(needed, last='and')}, remove it")
+
+
+def _check_order(fault: View) -> None:
+    low, high = fault["low"], fault["high"]
+    read = parse_duration if fault["kind"].text == "delay" else parse_share
+    least, most = low.read(read), high.read(read)
+    if least is not None and most is not None and least > most:
+        low.report(f"got {low.shown}, must be ≤ high ({high.shown})")
+
+
+def _check_doses(faults: View, definitions: list[tuple[str, View]]) -> None:
+    cap_view = faults["max_dose"]
+    cap = _DEFAULT_CAP if not cap_view.given else cap_view.read(parse_fraction)
+    if cap is None:
+        return
+    shown = cap_view.shown if cap_view.given else f"{cap:.0%} by default"
+    timed: list[tuple[float, float, float, View]] = []
+    for _, fault in definitions:
+        dose = fault["dose"].read(parse_fraction)
+        if dose is None:
+            continue
+        if dose > cap:
+            fault["dose"].report(f"got {fault['dose'].shown}, must be ≤ {shown} (faults.max_dose)")
+            continue
+        start, lasts = fault["start_at"].read(parse_instant), fault["max_duration"].read(parse_duration)
+        if start is not None and lasts is not None:
+            timed.append((start, start + lasts, dose, fault))
+    # Faults that start by themselves must fit under the cap together at every such start.
+    for start, _, _, fault in timed:
+        running = [other for begin, end, _, other in timed if begin <= start < end]
+        total = sum(dose for begin, end, dose, _ in timed if begin <= start < end)
+        if total > cap + 1e-9:
+            names = listed([str(other.path[-1]) for other in running], last="and")
+            fault["start_at"].report(
+                f"{names} would run at once with doses above {shown} (faults.max_dose), move one or lower the doses"
+            )
+            break

@@ -1,0 +1,362 @@
+"""What an operator may write: the models of the configuration file, with defaults and descriptions.
+
+One class per mapping of the file. Here stand names, types, defaults and the bounds of single
+values; how values go together (references, weights, unreachable routes, doses) is in the `check_*`
+modules, and how it becomes a plan is in `plan.compile`. Numbers are in the program's units:
+fractions 0..1, seconds, bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from proxy.config.document import Document
+from proxy.config.fault_kinds import FaultDefinition
+from proxy.config.kinds_of_text import (
+    ENDPOINT,
+    FIELD_VALUE,
+    HOST_PATTERN,
+    HOST_POLICY,
+    KEPT_HEADER,
+    LISTENER,
+    LOOPBACK,
+    METHOD,
+    NAME,
+    OUTPUT_PATH,
+    PATH,
+    POINTER,
+    READABLE_HEADER,
+    TEXT,
+    WORD,
+    WRITABLE_HEADER,
+)
+from proxy.config.scalars import Unfit
+from proxy.config.shapes import HEADER_RULE, ONE_OR_MORE, Model
+from proxy.config.values import choice, count, duration, either, flag, fraction, number, size, weight
+
+Names = Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE]
+FRACTION = fraction()
+WEIGHT = weight()
+RETAINED = size(least="1MiB", most="100TiB")
+Flag = Annotated[bool, flag()]
+
+
+DEFAULT_LISTENER = "127.0.0.1:8080"
+
+
+class Listener(Model):
+    """One address on which callers are served."""
+
+    wanted: ClassVar[str] = "host:port, such as 0.0.0.0:8080"
+    short_form: ClassVar[str] = "address"
+
+    address: Annotated[str, LISTENER] = Field(description="IP address and port, such as 0.0.0.0:8080 or [::]:8080")
+
+
+class Admin(Model):
+    """Where Parallax itself is watched and controlled."""
+
+    address: Annotated[str, either("unix", LOOPBACK)] = Field(
+        default="unix",
+        description="admin API: unix (admin.sock in the state directory) or a loopback address with a token",
+    )
+    token_file: Annotated[str | None, WORD] = Field(
+        default=None, description="bearer token for a loopback address; <state>/admin.token by default"
+    )
+    metrics: Annotated[str, either("off", LISTENER)] = Field(
+        default="127.0.0.1:9900", description="read-only /metrics, /healthz and /readyz, or off"
+    )
+
+
+class Limits(Model):
+    """Bounds of a worker towards its callers."""
+
+    header_timeout: Annotated[float, duration(above="0s", most="10m")] = Field(
+        default=10.0, description="a request head must be complete by then"
+    )
+    body_idle: Annotated[float, duration(above="0s", most="1h")] = Field(
+        default=30.0, description="longest pause inside a request body"
+    )
+    keepalive: Annotated[float, duration(above="0s", most="1h")] = Field(
+        default=75.0, description="longest pause between two requests"
+    )
+    write_idle: Annotated[float, duration(above="0s", most="1h")] = Field(
+        default=30.0, description="longest wait for a caller that does not read"
+    )
+    max_head: Annotated[int, size(least="1KiB", most="1MiB")] = Field(
+        default=64 * 1024, description="request line and headers together"
+    )
+    max_headers: Annotated[int, count(1, 10_000)] = Field(default=128, description="headers of a request")
+    max_target: Annotated[int, size(least="64", most="1MiB")] = Field(
+        default=16 * 1024, description="path and query of a request"
+    )
+    max_body: Annotated[int, size(least="0", most="1TiB")] = Field(default=2 * 1024**3, description="body of a request")
+    max_connections: Annotated[int, count(1, 1_000_000)] = Field(
+        default=10_000, description="open connections of callers per worker"
+    )
+    drain: Annotated[float, duration(most="1h")] = Field(
+        default=30.0, description="time to finish open requests when asked to stop"
+    )
+
+
+class Timeouts(Model):
+    """Deadlines of one upstream call."""
+
+    connect: Annotated[float, duration(above="0s")] = Field(default=2.0, description="until the connection stands")
+    first_byte: Annotated[float, duration(above="0s")] = Field(
+        default=30.0, description="from the end of the request to the first byte of the answer"
+    )
+    idle: Annotated[float, duration(above="0s")] = Field(default=30.0, description="longest pause inside the answer")
+    total: Annotated[float, duration(above="0s")] = Field(default=120.0, description="the whole call")
+
+
+class Upstream(Model):
+    """A named pool of endpoints that serves one model version; host:port alone will do."""
+
+    wanted: ClassVar[str] = "host:port, a list of them, or a mapping"
+    short_form: ClassVar[str] = "endpoints"
+
+    endpoints: Annotated[list[Annotated[str, ENDPOINT]], ONE_OR_MORE] = Field(
+        min_length=1, description="host:port, one or a list"
+    )
+    timeouts: Timeouts = Field(default=Timeouts(), description="deadlines of one call")
+    max_connections: Annotated[int, count(1, 65_535)] = Field(default=256, description="connections per worker")
+    max_pending: Annotated[int, count(0, 1_000_000)] = Field(
+        default=1024, description="requests that may wait for a connection, per worker"
+    )
+    keepalive: Annotated[float, duration(most="1h")] = Field(
+        default=4.0, description="how long an idle connection may wait to be used again"
+    )
+    host: Annotated[str, HOST_POLICY] = Field(
+        default="preserve", description="Host header sent: preserve the caller's, endpoint, or a literal name"
+    )
+    idempotent: Annotated[bool | None, flag()] = Field(
+        default=None,
+        description="whether a request may be sent twice; by default safe methods and recognised predict paths",
+    )
+
+
+class Match(Model):
+    """Which requests a route takes; every condition given must hold."""
+
+    host: Annotated[list[Annotated[str, HOST_PATTERN]], ONE_OR_MORE] = Field(
+        default=[], description="host, or *.example.com for its subdomains"
+    )
+    path: Annotated[str | None, PATH] = Field(default=None, description="the exact path")
+    path_prefix: Annotated[str | None, PATH] = Field(default=None, description="the beginning of the path")
+    method: Annotated[list[Annotated[str, METHOD]], ONE_OR_MORE] = Field(default=[], description="one method or a list")
+    headers: dict[Annotated[str, READABLE_HEADER], Annotated[str | None, HEADER_RULE]] = Field(
+        default={}, description="request headers by exact value, or {present: true}"
+    )
+
+
+class UnitSource(Model):
+    """One place to look for the unit: exactly one of its keys, or the word client_address."""
+
+    wanted: ClassVar[str] = "{header: NAME}, {cookie: NAME}, {query: NAME}, {body: POINTER} or client_address"
+
+    header: Annotated[str | None, READABLE_HEADER] = Field(default=None, description="a request header")
+    cookie: Annotated[str | None, WORD] = Field(default=None, description="a cookie")
+    query: Annotated[str | None, WORD] = Field(default=None, description="a parameter of the query")
+    body: Annotated[str | None, POINTER] = Field(
+        default=None, description="a JSON pointer into the request body, such as /user/id"
+    )
+    client_address: bool = Field(default=False, description="the caller's IP address")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, data: object) -> object:
+        if isinstance(data, str) and data == "client_address":
+            return {"client_address": True}
+        if (
+            not isinstance(data, dict)
+            or (len(data) != 1 and data.keys() <= cls.model_fields.keys())
+            or data.get("client_address", True) is not True
+        ):
+            raise Unfit(f"must be {cls.wanted}")
+        return data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        """The word, or the mapping."""
+        schema: dict[str, Any] = handler(core)
+        full = handler.resolve_ref_schema(schema)
+        mapping = {**full, "minProperties": 1, "maxProperties": 1}
+        full.clear()
+        full |= {"anyOf": [{"const": "client_address"}, mapping]}
+        return schema
+
+
+class Route(Model):
+    """What happens to the requests that match; the first matching route of the file wins."""
+
+    name: Annotated[str, NAME] = Field(description="a name of its own, for metrics, the log and targets of faults")
+    match: Match = Field(default=Match(), description="which requests; without it, all")
+    unit: Annotated[list[UnitSource], ONE_OR_MORE] = Field(
+        default=[], description="where the unit is found: the first place that has one"
+    )
+    no_unit: Annotated[Literal["default", "random", "reject"], choice("default", "random", "reject")] = Field(
+        default="default",
+        description="without a unit: the default arm, a random arm per request that is not analysed, or 400",
+    )
+    upstream: Annotated[str | None, TEXT] = Field(
+        default=None, description="needed unless an experiment of the route chooses"
+    )
+    experiments: Names = Field(
+        default=[], description="names of experiments; at most one of them may choose the upstream"
+    )
+    shadows: Names = Field(default=[], description="names of shadows that get a copy")
+    reveal: Flag = Field(default=False, description="name the arms in the response header x-parallax-arm")
+    max_body: Annotated[int | None, size(least="0", most="1TiB")] = Field(
+        default=None, description="body of a request on this route"
+    )
+
+
+class Arm(Model):
+    """One variant of an experiment."""
+
+    weight: Annotated[float, WEIGHT] = Field(description="its share: 50%, 0.5, or a number relative to the other arms")
+    upstream: Annotated[str | None, TEXT] = Field(
+        default=None, description="where its requests go; all arms name one, or none does"
+    )
+
+
+class Experiment(Model):
+    """A weighted split of units that stays the same for every unit."""
+
+    salt: Annotated[str | None, WORD] = Field(
+        default=None, description="what the split hashes with the unit; the name by default"
+    )
+    enabled: Flag = Field(default=True, description="off: everybody gets the control arm")
+    control: Annotated[str | None, TEXT] = Field(
+        default=None, description="the arm of all who take no part; the first by default"
+    )
+    traffic: Annotated[float, fraction()] = Field(default=1.0, description="fraction of units that take part")
+    arms: dict[Annotated[str, NAME], Arm] = Field(min_length=1, description="the variants by name")
+    overrides: dict[str, Annotated[str, TEXT]] = Field(default={}, description="units that always get a certain arm")
+    opt_out: Names = Field(default=[], description="units that never take part")
+
+
+class Compare(Model):
+    """When two answers count as the same."""
+
+    absolute: Annotated[float, number(least=0)] = Field(
+        default=1e-8, description="numbers agree when they differ by no more than this"
+    )
+    relative: Annotated[float, number(least=0)] = Field(
+        default=1e-6, description="or by no more than this part of the larger one"
+    )
+    label: Annotated[Literal["auto", "argmax", "value"], choice("auto", "argmax", "value")] = Field(
+        default="auto", description="whether a vector of scores is judged by its class"
+    )
+    ignore: Annotated[list[Annotated[str, OUTPUT_PATH]], ONE_OR_MORE] = Field(
+        default=[], description="paths left out, such as /outputs/score or /meta/*"
+    )
+
+
+class Shadow(Model):
+    """A model that gets a copy of requests, and whose answers no caller sees."""
+
+    upstream: Annotated[str, TEXT] = Field(description="the upstream that gets the copy")
+    fraction: Annotated[float, FRACTION] = Field(default=1.0, description="of the exchanges or units of its routes")
+    by: Annotated[Literal["exchange", "unit"], choice("exchange", "unit")] = Field(
+        default="exchange", description="what is sampled"
+    )
+    salt: Annotated[str, WORD] = Field(
+        default="shadow", description="shadows with one salt are nested: the 5 % are among the 10 %"
+    )
+    methods: Annotated[list[Annotated[str, METHOD]], ONE_OR_MORE] = Field(
+        default=[], description="by default GET, HEAD, and POST on recognised predict paths"
+    )
+    path_prefixes: Annotated[list[Annotated[str, PATH]], ONE_OR_MORE] = Field(
+        default=[], description="only paths that begin so"
+    )
+    deadline: Annotated[float, duration(above="0s", most="10m")] = Field(default=10.0, description="a leg ends by then")
+    max_concurrency: Annotated[int, count(1, 10_000)] = Field(default=64, description="legs at once, per worker")
+    max_queue: Annotated[int, count(0, 100_000)] = Field(default=256, description="legs that may wait, per worker")
+    max_body: Annotated[int, size(least="0", most="1GiB")] = Field(
+        default=10 * 1024**2, description="a request with a larger body is not copied"
+    )
+    max_inflight: Annotated[int, size(least="1KiB", most="64GiB")] = Field(
+        default=64 * 1024**2, description="bytes held for all legs, per worker"
+    )
+    headers: dict[Annotated[str, WRITABLE_HEADER], Annotated[str, FIELD_VALUE]] = Field(
+        default={"x-shadow": "1"}, description="headers that mark the copy"
+    )
+    forward_authorization: Flag = Field(
+        default=False, description="send the caller's Authorization along; cookies never go"
+    )
+    compare: Compare = Field(default=Compare(), description="when its answer counts as the same")
+
+
+class Faults(Model):
+    """Faults and the bound over all of them."""
+
+    max_dose: Annotated[float, fraction()] = Field(
+        default=0.1, description="most of the units that all running faults together may take"
+    )
+    definitions: dict[Annotated[str, NAME], FaultDefinition] = Field(
+        default={}, description="the faults by name; none runs before it is started"
+    )
+
+
+class Retention(Model):
+    """How long the Parquet files are kept; whichever bound is met first."""
+
+    age: Annotated[float, duration(least="1m", most="3650d")] = Field(default=30 * 86_400.0, description="oldest file")
+    size: Annotated[int, RETAINED] = Field(default=10 * 1024**3, description="all files together")
+
+
+class Log(Model):
+    """What is written down about every exchange."""
+
+    enabled: Flag = Field(default=True, description="off: no log, no comparison, no report")
+    bodies: Annotated[float, fraction()] = Field(default=1.0, description="fraction of exchanges whose bodies are kept")
+    max_body: Annotated[int, size(least="0", most="64MiB")] = Field(
+        default=256 * 1024, description="a larger body is not kept"
+    )
+    headers: Annotated[list[Annotated[str, KEPT_HEADER]], ONE_OR_MORE] = Field(
+        default=[], description="request headers that are kept; no others are"
+    )
+    redact: Annotated[list[Annotated[str, POINTER]], ONE_OR_MORE] = Field(
+        default=[], description="JSON pointers that are blanked in bodies, * for any one segment"
+    )
+    retention: Retention = Field(default=Retention(), description="how long the Parquet files are kept")
+    spool: Annotated[int, size(least="1MiB", most="10TiB")] = Field(
+        default=1024**3, description="bytes that may wait for the analyst"
+    )
+
+
+class Config(Model):
+    """The configuration of Parallax."""
+
+    state: Annotated[str, WORD] = Field(default="state", description="directory for the log, sockets and keys")
+    workers: Annotated[int | Literal["auto"], either("auto", count(1, 256))] = Field(
+        default=1, description="worker processes; auto: one per core"
+    )
+    analyst: Flag = Field(default=True, description="off: segments are kept for another analyst")
+    listeners: Annotated[list[Listener], ONE_OR_MORE] = Field(
+        default=[Listener(address=DEFAULT_LISTENER)], min_length=1, description="where callers are served"
+    )
+    admin: Admin = Field(default=Admin(), description="where Parallax is watched and controlled")
+    limits: Limits = Field(default=Limits(), description="bounds towards callers")
+    upstreams: dict[Annotated[str, NAME], Upstream] = Field(min_length=1, description="the model servers by name")
+    routes: list[Route] = Field(min_length=1, description="which request goes where; the first match wins")
+    experiments: dict[Annotated[str, NAME], Experiment] = Field(default={}, description="the experiments by name")
+    shadows: dict[Annotated[str, NAME], Shadow] = Field(default={}, description="the shadows by name")
+    faults: Faults = Field(default=Faults(), description="the faults, and the bound over all of them")
+    log: Log = Field(default=Log(), description="what is written down")
+
+    _document: Document = PrivateAttr(default_factory=lambda: Document(""))
+
+    @property
+    def document(self) -> Document:
+        """The file that this was read from, for messages about it."""
+        return self._document
+
+    def remember(self, document: Document) -> Config:
+        """Keep the file for later messages; returns itself."""
+        self._document = document
+        return self

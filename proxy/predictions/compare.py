@@ -1,0 +1,189 @@
+"""Two answers to one request: what a caller got, and what a shadow said.
+
+Compared in this order: status; whether there are bodies at all; the bytes; then, if the path is a
+prediction's, the prediction; then JSON by path; then bytes again. Total: no two answers raise, and
+what cannot be compared is an outcome with its reason. Agreement in failure is no agreement: when
+both legs fail alike the outcome is "ignored", so that shared client mistakes do not flatter a shadow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.predictions import protocols, v2
+from proxy.predictions.decode import Undecodable, decode_json, decompress
+from proxy.predictions.findings import Difference, Findings
+from proxy.predictions.judge import judge
+from proxy.predictions.outputs import Output
+from proxy.predictions.recognise import recognise
+from proxy.predictions.rules import Compare
+from proxy.predictions.structure import compare_documents
+
+__all__ = ["Answer", "Comparison", "Difference", "compare"]
+
+MIB: Final = 1 << 20
+_MISSING: Final = {"response_incomplete": "truncated", "incomplete": "truncated"}
+
+
+@dataclass(slots=True)
+class Answer:
+    """One leg's answer as it was captured; `missing` says why there is no body, as the log writes it."""
+
+    status: int
+    content_type: str | None
+    encoding: str | None
+    body: bytes | None
+    missing: str | None
+
+
+@dataclass(slots=True)
+class Comparison:
+    """How two answers relate.
+
+    `outcome`: "match", "mismatch", "ignored" or "incomparable". `reason`, by outcome:
+
+    - match: "identical" (the bytes), "equal" (what they mean)
+    - mismatch: "status", "error" (one leg reports a failure with status 200), "not_json" (one leg is
+      JSON and the other is not), "outputs", "shape", "datatype", "values", "labels", "structure", "bytes"
+    - ignored: "both_failed", "ignored_paths" (all that differs is ignored)
+    - incomparable: "not_captured", "truncated", "too_large", "encoding_unknown", "corrupt", "too_deep",
+      "different_protocols", or another word that the log gave for a missing body
+
+    `comparator` is what decided: "v1", "v2", "json", "bytes" or "status". `differences` are at most 20
+    of `difference_count`. `metrics` are the numeric deltas, `<output>.max_abs` and so on.
+    """
+
+    outcome: str
+    reason: str
+    comparator: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+    difference_count: int = 0
+
+
+def compare(path: str, primary: Answer, shadow: Answer, rules: Compare, *, limit: int = 4 * MIB) -> Comparison:
+    """Compare the answers of two legs to the same request. Never raises, whatever the bodies hold.
+
+    Args:
+        path: the request's path, which tells the protocol.
+        primary: the answer that the caller got.
+        shadow: the answer of the shadow.
+        rules: the operator's tolerance, labels and ignored paths.
+        limit: largest body that is decoded, in bytes after decompression.
+    """
+    status = primary.status
+    if status != shadow.status:
+        difference = Difference("status", "primitive", str(status), str(shadow.status))
+        return Comparison("mismatch", "status", "status", {}, [difference], 1)
+    ours, theirs = primary.body, shadow.body
+    if ours is None or theirs is None or primary.missing or shadow.missing:
+        if status >= 400:
+            return Comparison("ignored", "both_failed", "status")
+        return Comparison("incomparable", _why_missing(primary, shadow), "status")
+    protocol = recognise(path)
+    if ours == theirs and primary.encoding == shadow.encoding:
+        if status >= 400 or (protocol is not None and ours.startswith(b'{"error"')):
+            return Comparison("ignored", "both_failed", "bytes")
+        return Comparison("match", "identical", "bytes")
+    try:
+        if protocol == "v2" and status < 400 and not primary.encoding and not shadow.encoding:
+            if len(ours) > limit or len(theirs) > limit:
+                return Comparison("incomparable", "too_large", "v2")
+            outputs = v2.decode(ours)
+            if outputs is not None and (others := v2.decode(theirs)) is not None:
+                return _predictions("v2", outputs, others, rules)
+        result = _by_content(protocol, primary, shadow, rules, limit)
+    except Undecodable as error:
+        result = Comparison("incomparable", error.reason, _comparator(protocol))
+    except RecursionError:
+        result = Comparison("incomparable", "too_deep", _comparator(protocol))
+    if status >= 400:
+        result.outcome, result.reason = "ignored", "both_failed"
+    return result
+
+
+def _why_missing(primary: Answer, shadow: Answer) -> str:
+    lacking = primary if primary.body is None or primary.missing else shadow
+    word = lacking.missing or "not_captured"
+    return _MISSING.get(word) or word.removeprefix("response_")
+
+
+def _comparator(protocol: str | None) -> str:
+    return protocol if protocol and protocols.adapter(protocol) else "json"
+
+
+def _by_content(protocol: str | None, primary: Answer, shadow: Answer, rules: Compare, limit: int) -> Comparison:
+    ours = decompress(primary.body or b"", primary.encoding, limit=limit)
+    theirs = decompress(shadow.body or b"", shadow.encoding, limit=limit)
+    if ours == theirs:
+        return Comparison("match", "identical", "bytes")
+    eager = protocol is not None
+    a, a_is_json = _document(ours, primary.content_type, eager=eager)
+    b, b_is_json = _document(theirs, shadow.content_type, eager=eager)
+    if a_is_json and b_is_json:
+        if protocol is not None and primary.status < 400:
+            found = _as_predictions(protocol, a, b, rules)
+            if found is not None:
+                return found
+        findings = Findings()
+        compare_documents(a, b, rules, findings)
+        return _concluded("json", findings)
+    kinds = ("json" if a_is_json else _described(ours), "json" if b_is_json else _described(theirs))
+    if a_is_json or b_is_json:
+        return Comparison("mismatch", "not_json", "json", {}, [Difference("/", "type", *kinds)], 1)
+    return Comparison("mismatch", "bytes", "bytes", {}, [Difference("/", "primitive", *kinds)], 1)
+
+
+def _document(body: bytes, content_type: str | None, *, eager: bool) -> tuple[object, bool]:
+    """Parse a body that is declared JSON, looks like it, or answers a predict call (content types get lost)."""
+    media = content_type.partition(";")[0].strip().lower() if content_type else ""
+    declared = media == "application/json" or media.endswith("+json")
+    if not (eager or declared or body.lstrip(b" \t\r\n")[:1] in (b"{", b"[")):
+        return None, False
+    try:
+        return decode_json(body), True
+    except Undecodable as error:
+        if error.reason == "too_deep":
+            raise
+        return None, False
+
+
+def _as_predictions(protocol: str, a: object, b: object, rules: Compare) -> Comparison | None:
+    adapter = protocols.adapter(protocol)
+    if adapter is None:
+        return None
+    ours, theirs = adapter.places(a), adapter.places(b)
+    if ours is not None and theirs is not None:
+        return _predictions(protocol, [place.output for place in ours], [place.output for place in theirs], rules)
+    failed = adapter.answers_error(a), adapter.answers_error(b)
+    if all(failed):
+        return Comparison("ignored", "both_failed", protocol)
+    if any(failed):
+        words = ["error" if leg else "prediction" for leg in failed]
+        return Comparison("mismatch", "error", protocol, {}, [Difference("/error", "type", *words)], 1)
+    spoken = protocols.speaks(a), protocols.speaks(b)
+    if None not in spoken and spoken[0] != spoken[1]:
+        return Comparison("incomparable", "different_protocols", protocol)
+    return None
+
+
+def _predictions(protocol: str, ours: list[Output], theirs: list[Output], rules: Compare) -> Comparison:
+    findings = Findings()
+    adapter = protocols.adapter(protocol)
+    judge(ours, theirs, rules, findings, batched=adapter is not None and adapter.BATCHED)
+    return _concluded(protocol, findings)
+
+
+def _concluded(comparator: str, findings: Findings) -> Comparison:
+    if findings.count:
+        return Comparison(
+            "mismatch", findings.reason, comparator, findings.metrics, findings.differences, findings.count
+        )
+    if findings.ignored:
+        return Comparison("ignored", "ignored_paths", comparator, findings.metrics)
+    return Comparison("match", "equal", comparator, findings.metrics)
+
+
+def _described(body: bytes) -> str:
+    return f"{len(body)} bytes"

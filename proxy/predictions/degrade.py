@@ -1,0 +1,139 @@
+"""Make a prediction worse on purpose, in the answer's own protocol.
+
+Only values of the chosen outputs change; names, shapes, datatypes, order and every other member stay,
+and the result parses as the same protocol. What cannot be degraded is skipped with its reason and
+passes as it is: an experiment never turns a good answer into a broken one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from proxy.predictions import protocols
+from proxy.predictions.alter import alter
+from proxy.predictions.decode import Undecodable, decode_json_leniently, encode_json
+from proxy.predictions.draws import Draws
+from proxy.predictions.outputs import Place
+from proxy.predictions.protocols import Adapter
+from proxy.predictions.recognise import recognise
+from proxy.predictions.rules import Degradation, Stale
+
+Reason = Literal["not_understood", "not_json", "too_deep", "no_previous", "nothing_to_change", "error_answer"]
+_NOT_JSON: Final = ("application/octet-stream", "text/event-stream")
+
+
+@dataclass(slots=True)
+class Degraded:
+    """The rule was applied; `body` is the new answer, of a new length, in identity coding."""
+
+    body: bytes
+
+
+@dataclass(slots=True)
+class Skipped:
+    """The answer passes unchanged.
+
+    `reason`: "not_understood" (no protocol we know, or an answer outside of it), "not_json",
+    "too_deep", "no_previous", "nothing_to_change" (no chosen output holds what the rule changes),
+    "error_answer".
+    """
+
+    reason: Reason
+
+
+def degrade(
+    path: str,
+    body: bytes,
+    content_type: str | None,
+    rule: Degradation,
+    *,
+    seed: int,
+    previous: bytes | None,
+) -> Degraded | Skipped:
+    """Degrade an answer by a rule. Total, and a function of its arguments alone.
+
+    Args:
+        path: the request's path, which tells the protocol.
+        body: the whole answer, without content coding.
+        content_type: as the upstream sent it; None is common.
+        rule: what to do to which outputs.
+        seed: 64 bits from which all draws are derived.
+        previous: the previous answer to the same unit on the same path, for `stale`.
+    """
+    adapter = protocols.adapter(recognise(path))
+    if adapter is None:
+        return Skipped("not_understood")
+    if content_type is not None and content_type.strip().lower().startswith(_NOT_JSON):
+        return Skipped("not_json")
+    try:
+        document, lenient = decode_json_leniently(body)
+        places = adapter.places(document)
+        if places is None:
+            return Skipped("error_answer" if adapter.answers_error(document) else "not_understood")
+        if isinstance(rule, Stale):
+            changed = _outdated(adapter, document, places, rule, previous)
+            if isinstance(changed, Skipped | Degraded):
+                return changed
+            return Degraded(encode_json(document, lenient=lenient or changed))
+        draws = Draws(seed)
+        chosen = [place for place in places if _is_chosen(place, rule.outputs) and not place.opaque]
+        altered = [(place, alter(place.output, rule, draws, batched=adapter.BATCHED)) for place in chosen]
+        applied = [(place, values) for place, values in altered if values is not None]
+        if not applied:
+            return Skipped("nothing_to_change")
+        if all(values == place.output.values for place, values in applied):
+            return Degraded(body)  # the draws spared every value
+        for place, values in applied:
+            place.write(values)
+        return Degraded(encode_json(document, lenient=lenient))
+    except Undecodable as error:
+        return Skipped("too_deep" if error.reason == "too_deep" else "not_json")
+    except RecursionError:
+        return Skipped("too_deep")
+
+
+def _is_chosen(place: Place, outputs: list[str]) -> bool:
+    """Tell whether a rule is about this output; one without a name goes by the member that holds it."""
+    return not outputs or (place.output.name or place.key) in outputs
+
+
+def _outdated(
+    adapter: Adapter, document: Any, places: list[Place], rule: Stale, previous: bytes | None
+) -> Degraded | Skipped | bool:
+    """Answer with the previous prediction, or write its chosen outputs into `document` (then: was it lenient)."""
+    if previous is None:
+        return Skipped("no_previous")
+    try:
+        old, lenient = decode_json_leniently(previous)
+        old_places = adapter.places(old)
+    except (Undecodable, RecursionError):
+        return Skipped("no_previous")
+    if old_places is None or not isinstance(old, dict):
+        return Skipped("no_previous")
+    if not rule.outputs:
+        return Degraded(_readdressed(adapter, old, document, previous, lenient=lenient))
+    by_name = {place.output.name: place.output for place in old_places}
+    written = False
+    for place in places:
+        output, past = place.output, by_name.get(place.output.name)
+        if _is_chosen(place, rule.outputs) and past and not place.opaque:
+            if (past.shape, past.datatype) != (output.shape, output.datatype):
+                continue  # another number of rows: only the whole answer could be stale
+            place.write(past.values)
+            written = True
+    return lenient if written else Skipped("nothing_to_change")
+
+
+def _readdressed(
+    adapter: Adapter, old: dict[str, Any], document: dict[str, Any], previous: bytes, *, lenient: bool
+) -> bytes:
+    """Give an old answer the identity of the request at hand, which clients check; bytes stay if it has it."""
+    if all(old.get(key) == document.get(key) for key in adapter.ECHOED):
+        return previous
+    for key in adapter.ECHOED:
+        if key in document:
+            old[key] = document[key]
+        else:
+            old.pop(key, None)
+    return encode_json(old, lenient=lenient)

@@ -1,0 +1,169 @@
+"""Starts a child process, starts it again when it dies, and ends it when told.
+
+One `Child` is one place that should be filled: worker 0, worker 1, the analyst. Children run in a
+session of their own, so that Ctrl-C in a terminal reaches the supervisor alone, and with an
+environment that holds no values of the operator's configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import proxy
+from proxy.control.channel import report_failure
+
+# A first death is mended at once; one that repeats is slowed down, but never so much that the
+# connections queued on the worker's socket would give up.
+RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+HEALTHY_AFTER_S: Final = 10.0
+ENVIRONMENT: Final = (
+    "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
+    "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8", "PYTHONWARNINGS", "PYTHONFAULTHANDLER",
+)  # fmt: skip
+
+log = logging.getLogger("parallax.children")
+
+
+def child_environment() -> dict[str, str]:
+    """What a child may see: no secrets that `${VAR}` took from our environment."""
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    environment["PYTHONUNBUFFERED"] = "1"
+    root = Path(proxy.__file__).parent.parent
+    if root.name not in ("site-packages", "dist-packages"):
+        # started from a source tree: children run with -P, which leaves the working directory out
+        others = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
+        environment["PYTHONPATH"] = os.pathsep.join([str(root), *others])
+    return environment
+
+
+def backoff_s(quick_deaths: int) -> float:
+    """How long to wait after so many deaths in a row, each soon after the start."""
+    return RESTART_BACKOFF_S[min(quick_deaths, len(RESTART_BACKOFF_S) - 1)]
+
+
+State = Literal["starting", "running", "waiting", "stopping", "stopped"]
+
+
+class Child:
+    """One place for a process.
+
+    Args:
+        role: `worker` or `analyst`.
+        index: which of its role.
+        command: the program and its arguments.
+        fds: descriptors it inherits under the same numbers; they stay open here.
+        on_exit: called with the pid of each process that ended.
+    """
+
+    def __init__(
+        self, role: str, index: int, command: Sequence[str], fds: Sequence[int], on_exit: Callable[[int], None]
+    ) -> None:
+        self.role = role
+        self.index = index
+        self.restarts = 0
+        self.state: State = "stopped"
+        self._command = command
+        self._fds = fds
+        self._on_exit = on_exit
+        self._process: asyncio.subprocess.Process | None = None
+        self._stop = asyncio.Event()
+        self._started_at = 0.0
+        self._quick_deaths = 0
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return f"worker {self.index}" if self.role == "worker" else self.role
+
+    @property
+    def pid(self) -> int | None:
+        """The process that fills the place now."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def age_s(self) -> float:
+        """For how long the present process has been running."""
+        return time.monotonic() - self._started_at
+
+    async def run(self) -> None:
+        """Keep the place filled until `stop` is called and the process has ended."""
+        while not self._stop.is_set():
+            code = await self._run_once()
+            if self._stop.is_set():
+                break
+            if self.age_s >= HEALTHY_AFTER_S:
+                self._quick_deaths = 0
+            wait_s = backoff_s(self._quick_deaths)
+            self._quick_deaths += 1
+            self.restarts += 1
+            self.state = "waiting"
+            log.warning(
+                "%s %s, starting it again%s", self.name, describe_exit(code), f" in {wait_s:g} s" if wait_s else ""
+            )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), wait_s)
+        self.state = "stopped"
+
+    async def _run_once(self) -> int:
+        self.state = "starting"
+        self._started_at = time.monotonic()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=self._fds,
+                env=child_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            report_failure(f"starting {self.name}", error)
+            return 127  # as a shell would say
+        self._process = process
+        self.state = "running"
+        code = await process.wait()
+        self._process = None
+        self._on_exit(process.pid)
+        return code
+
+    def stop(self) -> None:
+        """Do not start it again; the process itself is told elsewhere."""
+        self._stop.set()
+        if self.state == "running":
+            self.state = "stopping"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if there is somebody to get it."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+def describe_exit(code: int) -> str:
+    """An exit status in words."""
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def reap_strangers(ours: set[int]) -> None:
+    """As PID 1: bury orphaned grandchildren, which nobody else will; leave our own to asyncio."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid in ours:
+            return  # asyncio is about to collect that one; look again at the next tick
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(found.si_pid, os.WNOHANG)

@@ -1,0 +1,86 @@
+"""Workers that an earlier supervisor left behind: they serve until ours can, and then they are ended.
+
+Each is told once to drain, over the control socket if it connected there; one that does not speak
+gets SIGTERM, and one that outlives its drain SIGKILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from proxy.control.channel import report_failure
+from proxy.control.messages import Drain
+from proxy.supervisor.hub import Hub
+from proxy.supervisor.sockets import Holder, command_of, is_our_worker
+
+HELLO_S: Final = 5.0
+GRACE_S: Final = 2.0
+
+log = logging.getLogger("parallax.orphans")
+
+
+@dataclass
+class Orphans:
+    """The known orphans; `pids` may hold some that are gone already."""
+
+    control_socket: Path
+    pids: set[int] = field(default_factory=set)
+    _told: dict[int, float] = field(default_factory=dict)
+    _killed: set[int] = field(default_factory=set)
+
+    def see_to(self, hub: Hub, ready_since: float | None, drain_s: float, steady: float) -> None:
+        """Move each orphan one step nearer to its end; call it every tick, and when ours become ready."""
+        if ready_since is None:
+            return
+        for pid in list(self.pids):
+            told = self._told.get(pid)
+            if told is None and (peer := hub.peers.get(pid)) is not None:
+                log.info("worker of an earlier supervisor (pid %d) is told to drain", pid)
+                peer.send(Drain(drain_s))
+                self._told[pid] = steady
+            elif told is None and steady - ready_since > HELLO_S:
+                self._signal(pid, signal.SIGTERM)
+                self._told[pid] = steady
+            elif told is not None and steady - told > drain_s + GRACE_S and pid not in self._killed:
+                self._killed.add(pid)
+                self._signal(pid, signal.SIGKILL)
+
+    def forget(self, pid: int) -> None:
+        """This one is gone."""
+        self.pids.discard(pid)
+        self._told.pop(pid, None)
+        self._killed.discard(pid)
+
+    async def wait(self) -> None:
+        """Give them a moment to end, when we end too."""
+        deadline = time.monotonic() + GRACE_S
+        # Not our children, so there is no event to wait for.
+        while any(is_alive(pid) for pid in self.pids) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        if not is_our_worker(Holder(pid, command_of(pid)), self.control_socket):
+            return  # gone, and its number may belong to somebody else
+        log.warning("worker of an earlier supervisor (pid %d) gets %s", pid, number.name)
+        try:
+            os.kill(pid, number)
+        except OSError as error:
+            report_failure(f"signalling pid {pid}", error)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

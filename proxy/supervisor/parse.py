@@ -1,0 +1,89 @@
+"""`python -m proxy.supervisor.parse`: reads one configuration, or one fault in its context, and exits.
+
+A request comes on stdin and a reply goes to stdout, both msgpack (`settings.py`). This is the only
+module of the supervisor that loads the configuration layer, and it never runs in its process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from ruamel.yaml import YAML
+
+from proxy.config.advice import warnings
+from proxy.config.parse import load, parse
+from proxy.config.schema import Config
+from proxy.errors import ConfigError
+from proxy.plan.compile import allocation_fingerprint, compile_deployment, compile_plan
+from proxy.supervisor.settings import Parsed, ParsedFault, ParseRequest, Refused, Reply, Settings
+
+FAULTS: Final = "faults.definitions."
+
+
+def read_file(path: Path, env: Mapping[str, str]) -> Reply:
+    """Everything that the supervisor needs from a configuration file."""
+    try:
+        config = load(path, env)
+        source = path.read_text("utf-8-sig")
+        plan = compile_plan(config)
+    except ConfigError as error:
+        return Refused([str(problem) for problem in error.problems])
+    return Parsed(
+        plan=plan,
+        settings=_settings(config),
+        allocations={name: allocation_fingerprint(experiment) for name, experiment in plan.experiments.items()},
+        deployment=msgspec.json.encode(compile_deployment(config)),
+        warnings=[str(problem) for problem in warnings(config)],
+        source=source,
+    )
+
+
+def read_fault(name: str, definition: bytes, source: str, env: Mapping[str, str]) -> Reply:
+    """One fault definition, checked as if it stood in `source` in place of all others."""
+    document: Any = YAML(typ="safe", pure=True).load(source)
+    # What comes through the API is literal: it must not read variables of our environment.
+    literal = json.loads(definition.replace(b"${", b"$${"))
+    document["faults"] = {**(document.get("faults") or {}), "definitions": {name: literal}}
+    try:
+        plan = compile_plan(parse(json.dumps(document, default=str), file="fault", env=env))
+    except ConfigError as error:
+        return Refused([_without_place(problem.path, problem.message, name) for problem in error.problems])
+    return ParsedFault(plan.faults[name])
+
+
+def _without_place(path: str, message: str, name: str) -> str:
+    inner = path.removeprefix(FAULTS + name).removeprefix(".")
+    return f"{inner}: {message}" if inner else message
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(
+        state=config.state,
+        workers=len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers,
+        listeners=[listener.address for listener in config.listeners],
+        analyst=config.analyst,
+        admin=config.admin.address,
+        metrics=None if config.admin.metrics == "off" else config.admin.metrics,
+        token_file=config.admin.token_file,
+        max_dose=config.faults.max_dose,
+    )
+
+
+def main() -> None:
+    """Answer the one request on stdin."""
+    request = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=ParseRequest)
+    if request.fault is None:
+        reply = read_file(Path(request.path), os.environ)
+    else:
+        reply = read_fault(request.name, request.fault, request.source, os.environ)
+    sys.stdout.buffer.write(msgspec.msgpack.encode(reply))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""From the command line to a running supervisor, in the order in which things can be refused.
+
+Parse, state directory, lock, sockets, HTTP listeners: whatever cannot be had is told in one line
+before the first child is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from proxy import __version__
+from proxy.errors import ParallaxError, StateError
+from proxy.supervisor.admin import make_admin_app
+from proxy.supervisor.hub import open_unix_socket
+from proxy.supervisor.logs import configure_logging
+from proxy.supervisor.plans import parse
+from proxy.supervisor.public import make_public_app
+from proxy.supervisor.settings import Parsed, ParseRequest, Refused, Settings
+from proxy.supervisor.sockets import open_listeners, open_single
+from proxy.supervisor.state_dir import StateDir, write_atomically
+from proxy.supervisor.supervisor import Supervisor
+
+UNIX: Final = "unix"
+SHUTDOWN_S: Final = 1.0
+
+log = logging.getLogger("parallax.serve")
+
+
+class Refusals(ParallaxError):
+    """The configuration is refused; one problem a line, as the parser worded them."""
+
+
+def serve(config: Path, state: Path | None, log_format: str) -> None:
+    """Run a deployment until it is told to end.
+
+    Raises:
+        ParallaxError: it cannot be started; the message says why and what to do.
+    """
+    configure_logging(log_format)
+    asyncio.run(_serve(config, state))
+
+
+async def _serve(config: Path, state: Path | None) -> None:
+    reply = await parse(ParseRequest(str(config)))
+    if not isinstance(reply, Parsed):
+        raise Refusals("\n".join(reply.problems if isinstance(reply, Refused) else ["no configuration"]))
+    directory = StateDir((state or Path(reply.settings.state)).resolve())
+    directory.prepare()
+    directory.lock()  # kept open for the life of the process
+    settings = reply.settings
+    sockets, orphans = open_listeners(settings.listeners, settings.workers, directory.control_socket)
+    supervisor = Supervisor(config, directory, reply, sockets, orphans)
+    async with contextlib.AsyncExitStack() as stack:
+        await _open_http(supervisor, stack)
+        _greet(supervisor, sockets)
+        await supervisor.run()
+    for path in (directory.control_socket, directory.admin_socket):
+        path.unlink(missing_ok=True)
+
+
+async def _open_http(supervisor: Supervisor, stack: contextlib.AsyncExitStack) -> None:
+    settings, state = supervisor.settings, supervisor.state
+    token_file = Path(settings.token_file) if settings.token_file else state.admin_token
+    is_unix = settings.admin == UNIX
+    token = None if is_unix else state.token(token_file)
+    try:
+        admin_socket = open_unix_socket(state.admin_socket) if is_unix else open_single(settings.admin)
+    except OSError as error:
+        raise StateError(f"{state.admin_socket}: {(error.strerror or str(error)).lower()}") from error
+    await _listen(make_admin_app(supervisor, token), admin_socket, stack)
+    where = {"address": settings.admin, "token_file": None if is_unix else str(token_file.absolute())}
+    write_atomically(state.path / "admin.json", msgspec.json.encode(where))
+    if settings.metrics is not None:
+        await _listen(make_public_app(supervisor), open_single(settings.metrics), stack)
+
+
+async def _listen(app: web.Application, listener: socket.socket, stack: contextlib.AsyncExitStack) -> None:
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, listener).start()
+
+
+def _greet(supervisor: Supervisor, sockets: list[list[socket.socket]]) -> None:
+    settings: Settings = supervisor.settings
+    plan = supervisor.steering.plan
+    log.info("parallax %s, configuration %s, state %s", __version__, supervisor.config, supervisor.state.path)
+    for listener in sockets[0]:
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        log.info("traffic on http://%s, workers: %d", shown, settings.workers)
+    admin = (
+        f"unix socket {supervisor.state.admin_socket}"
+        if settings.admin == UNIX
+        else f"http://{settings.admin} with a token"
+    )
+    log.info("admin API on %s", admin)
+    if settings.metrics is not None:
+        log.info("metrics, health and status on http://%s", settings.metrics)
+    log.info(
+        "plan %s: routes %d, upstreams %d, experiments %d, shadows %d, faults defined %d",
+        plan.version, len(plan.routes), len(plan.upstreams), len(plan.experiments), len(plan.shadows), len(plan.faults),
+    )  # fmt: skip
+    for warning in supervisor.last_reload.warnings:
+        log.warning("%s", warning)

@@ -1,0 +1,78 @@
+"""What the supervisor itself takes from the configuration, and what a parse gives back.
+
+These travel from the short-lived parser (`parse.py`) to the supervisor, so that the supervisor needs
+neither pydantic nor the YAML library.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from proxy.plan.data import Fault, Plan
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The parts of the configuration that are no business of a worker.
+
+    `admin` is "unix" or host:port; `metrics` is host:port or None. All but `max_dose` need a restart.
+    """
+
+    state: str
+    workers: int
+    listeners: list[str]
+    analyst: bool
+    admin: str
+    metrics: str | None
+    token_file: str | None
+    max_dose: float
+
+
+class Parsed(msgspec.Struct, tag="parsed"):
+    """A configuration without errors.
+
+    `plan` has neither unit key nor epochs yet: they come from the state directory. `allocations` maps
+    each experiment to the fingerprint of its allocation. `deployment` is JSON for the analyst. `source`
+    is the text that was read, in which variables are still unexpanded.
+    """
+
+    plan: Plan
+    settings: Settings
+    allocations: dict[str, str]
+    deployment: bytes
+    warnings: list[str]
+    source: str
+
+
+class ParsedFault(msgspec.Struct, tag="fault"):
+    """A fault definition without errors."""
+
+    fault: Fault
+
+
+class Refused(msgspec.Struct, tag="refused"):
+    """Everything that is wrong, one line each."""
+
+    problems: list[str]
+
+
+class ParseRequest(msgspec.Struct):
+    """What to parse: the file at `path`; or one fault (`name`, JSON `fault`) in the context of `source`."""
+
+    path: str
+    name: str = ""
+    fault: bytes | None = None
+    source: str = ""
+
+
+Reply = Parsed | ParsedFault | Refused
+
+RESTART_SETTINGS = ("state", "workers", "listeners", "analyst", "admin", "metrics", "token_file")
+
+
+def needing_restart(running: Settings, wanted: Settings) -> list[str]:
+    """The changes that a reload cannot make, in words."""
+    return [
+        f"{name}: is {getattr(running, name)!r}, the file says {getattr(wanted, name)!r}; ignored until a restart"
+        for name in RESTART_SETTINGS
+        if getattr(running, name) != getattr(wanted, name)
+    ]

@@ -1,0 +1,191 @@
+"""The listening sockets: one per worker and address, all with SO_REUSEPORT, opened here and inherited.
+
+SO_REUSEPORT lets a new supervisor bind beside the workers of a dead one, but it would also let two
+programs share a port by accident, each getting half of the connections. So an address that somebody
+listens on already is taken only if every one of them is a worker of this state directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.errors import StateError
+
+BACKLOG: Final = 4096  # the kernel lowers it to net.core.somaxconn
+TCP_LISTEN: Final = "0A"  # state column of /proc/net/tcp
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that has a listening socket, as far as we may see."""
+
+    pid: int
+    command: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return Path(self.command[0]).name if self.command else "unknown"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """The host and port of `host:port` or `[v6]:port`."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_our_worker(holder: Holder, control_socket: Path) -> bool:
+    """Whether this is a worker of the given state directory, left behind by an earlier supervisor."""
+    return "proxy.net.worker" in holder.command and str(control_socket) in holder.command
+
+
+def command_of(pid: int) -> tuple[str, ...]:
+    """The command line of a process; empty when it is gone or not ours to see."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ()
+    return tuple(os.fsdecode(part) for part in raw.split(b"\0") if part)
+
+
+def find_holders(port: int) -> list[Holder]:
+    """The processes that listen on a TCP port, on any address; only what this user may see."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            columns = line.split()
+            if columns[3] == TCP_LISTEN and int(columns[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{columns[9]}]")
+    if not inodes:
+        return []
+    return [
+        Holder(int(entry.name), command_of(int(entry.name)))
+        for entry in Path("/proc").iterdir()
+        if _holds(entry, inodes)
+    ]
+
+
+def _holds(process: Path, inodes: set[str]) -> bool:
+    if not process.name.isdecimal():
+        return False
+    try:
+        descriptors = list((process / "fd").iterdir())
+    except OSError:
+        return False
+    for descriptor in descriptors:
+        try:
+            if str(descriptor.readlink()) in inodes:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def open_listeners(
+    addresses: list[str], workers: int, control_socket: Path
+) -> tuple[list[list[socket.socket]], set[int]]:
+    """Open the sockets of every worker.
+
+    Returns:
+        per worker its sockets in the order of `addresses`, and the pids of orphan workers that listen there too.
+
+    Raises:
+        StateError: an address cannot be used; names it and who holds it.
+    """
+    per_worker: list[list[socket.socket]] = [[] for _ in range(workers)]
+    orphans: set[int] = set()
+    try:
+        for address in addresses:
+            orphans |= _check_free(address, control_socket)
+            bound: tuple[str, int] | None = None
+            for sockets in per_worker:
+                try:
+                    listener = _open(address, bound, reuse_port=True)
+                except OSError as error:
+                    raise _explain(address, error) from error
+                sockets.append(listener)
+                bound = listener.getsockname()[:2]  # port 0 is chosen once, then shared
+    except BaseException:
+        close_all(per_worker)
+        raise
+    return per_worker, orphans
+
+
+def close_all(per_worker: list[list[socket.socket]]) -> None:
+    """Close every socket."""
+    for sockets in per_worker:
+        for listener in sockets:
+            listener.close()
+
+
+def open_single(address: str) -> socket.socket:
+    """A listening socket for this process alone.
+
+    Raises:
+        StateError: the address cannot be used.
+    """
+    try:
+        return _open(address, None, reuse_port=False)
+    except OSError as error:
+        raise _explain(address, error) from error
+
+
+def _check_free(address: str, control_socket: Path) -> set[int]:
+    """Try the address without SO_REUSEPORT; the pids of our orphans when they are all that is there."""
+    try:
+        _open(address, None, reuse_port=False, listen=False).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise _explain(address, error) from error
+        holders = find_holders(split_address(address)[1])
+        if holders and all(is_our_worker(holder, control_socket) for holder in holders):
+            return {holder.pid for holder in holders}
+        raise _explain(address, error) from error
+    return set()
+
+
+def _open(address: str, bound: tuple[str, int] | None, *, reuse_port: bool, listen: bool = True) -> socket.socket:
+    host, port = bound or split_address(address)
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise StateError(f"listen on {address}: no such address: {error}; use an IP address of this host") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # so that 0.0.0.0 and [::] can stand side by side in one file
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(target)
+        if listen:
+            listener.listen(BACKLOG)
+        listener.setblocking(False)  # noqa: FBT003  the signature is socket's
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _explain(address: str, error: OSError) -> StateError:
+    if error.errno == errno.EADDRINUSE:
+        holders = find_holders(split_address(address)[1])
+        who = ", ".join(f"{holder.name} (pid {holder.pid})" for holder in holders) or "another program"
+        return StateError(f"listen on {address}: the port is in use by {who}; stop that one or choose another port")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StateError(f"listen on {address}: permission denied; choose a port ≥ 1024 or grant CAP_NET_BIND_SERVICE")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return StateError(f"listen on {address}: this host has no such address; use one of its own, or 0.0.0.0")
+    return StateError(f"listen on {address}: {(error.strerror or str(error)).lower()}")

@@ -1,0 +1,164 @@
+"""The status of a deployment as JSON: what `GET /status` answers and `parallax status` shows."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from proxy import __version__
+from proxy.supervisor.children import Child
+from proxy.supervisor.ledger import Totals
+from proxy.supervisor.steering import now
+from proxy.supervisor.supervisor import Supervisor
+
+
+def build_status(supervisor: Supervisor) -> dict[str, Any]:
+    """Everything at a glance."""
+    totals = supervisor.totals()
+    plan = supervisor.steering.plan
+    reload = supervisor.last_reload
+    return {
+        "version": __version__,
+        "uptime_s": round(time.monotonic() - supervisor.started.steady, 3),
+        "config": str(supervisor.config),
+        "state": str(supervisor.state.path),
+        "listeners": supervisor.settings.listeners,
+        "plan_version": plan.version,
+        "ready": not supervisor.why_not_ready(),
+        "not_ready_reason": supervisor.why_not_ready() or None,
+        "reload": {
+            "at": _moment(reload.at),
+            "result": reload.result,
+            "problems": reload.problems,
+            "warnings": reload.warnings,
+            "counts": supervisor.reloads,
+        },
+        "requests": totals.total("requests"),
+        "workers": [_worker(supervisor, child) for child in supervisor.crew.workers],
+        "analyst": _analyst(supervisor, totals),
+        "upstreams": _upstreams(supervisor, totals),
+        "experiments": _experiments(supervisor, totals),
+        "shadows": _shadows(supervisor, totals),
+        "faults": describe_faults(supervisor),
+        "log": totals.by_label("log_records", "result") | {"bytes": totals.total("log_bytes")},
+    }
+
+
+def describe_faults(supervisor: Supervisor) -> dict[str, Any]:
+    """Definitions, what runs and for how long, the cap and the kill switch."""
+    desk = supervisor.steering.desk
+    moment = now()
+    faults = []
+    for name, entry in desk.entries.items():
+        fault = entry.definition
+        is_running = entry.phase.name == "RUNNING"
+        faults.append(
+            {
+                "name": name,
+                "kind": fault.kind.__struct_config__.tag,
+                "phase": entry.phase.name.lower(),
+                "dose": fault.dose,
+                "max_duration_s": fault.max_duration_s,
+                "start_at": None if fault.start_at is None else _moment(fault.start_at),
+                "in_file": entry.filed,
+                "activation": entry.activation if is_running else None,
+                "started_at": _moment(entry.started.wall) if is_running else None,
+                "remaining_s": round(max(0.0, entry.ends_at - moment.steady), 3) if is_running else None,
+            }
+        )
+    return {"armed": desk.armed, "max_dose": desk.max_dose, "running_dose": desk.running_dose(), "faults": faults}
+
+
+def _worker(supervisor: Supervisor, child: Child) -> dict[str, Any]:
+    pid = child.pid or 0
+    own = supervisor.ledger.of(pid)
+    taken = supervisor.crew.taken.get(pid)
+    stats = supervisor.ledger.living.get(pid)
+    return {
+        "index": child.index,
+        "pid": child.pid,
+        "state": "ready" if supervisor.crew.is_ready(child, supervisor.steering.plan.version) else child.state,
+        "plan_version": taken.version if taken and not taken.error else None,
+        "plan_error": (taken.error if taken else "") or None,
+        "connections": own.by_label("connections", "side"),
+        "requests": own.total("requests"),
+        "restarts": child.restarts,
+        "health": stats.state if stats else {},
+    }
+
+
+def _analyst(supervisor: Supervisor, totals: Totals) -> dict[str, Any] | None:
+    child = supervisor.crew.analyst
+    if child is None:
+        return None
+    stats = supervisor.ledger.living.get(child.pid or 0)
+    return {
+        "pid": child.pid,
+        "state": child.state,
+        "restarts": child.restarts,
+        "lag_s": totals.total("analyst_lag_seconds") if stats else None,
+        "lag_bytes": totals.total("analyst_lag_bytes") if stats else None,
+        "records": totals.by_label("analyst_records", "table"),
+        "health": stats.state if stats else {},
+    }
+
+
+def _upstreams(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
+    requests = totals.by_label("requests", "upstream")
+    errors = totals.by_label("upstream_errors", "upstream")
+    retries = totals.by_label("retries", "upstream")
+    return {
+        name: {
+            "endpoints": upstream.endpoints,
+            "requests": requests.get(name, 0.0),
+            "errors": errors.get(name, 0.0),
+            "retries": retries.get(name, 0.0),
+            "unreachable_at_start": {
+                endpoint: reason
+                for endpoint, reason in supervisor.unreachable.items()
+                if endpoint in upstream.endpoints
+            },
+        }
+        for name, upstream in supervisor.steering.plan.upstreams.items()
+    }
+
+
+def _experiments(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
+    by_arm = totals.by_label("requests", "arm")
+    result = {}
+    for name, experiment in supervisor.steering.plan.experiments.items():
+        whole = sum(arm.weight for arm in experiment.arms)
+        result[name] = {
+            "enabled": experiment.enabled,
+            "epoch": experiment.epoch,
+            "control": experiment.control,
+            "traffic": experiment.traffic,
+            "arms": {
+                arm.name: {
+                    "weight": arm.weight / whole,
+                    "upstream": arm.upstream,
+                    "requests": by_arm.get(f"{name}/{arm.name}", 0.0),
+                }
+                for arm in experiment.arms
+            },
+        }
+    return result
+
+
+def _shadows(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
+    legs = totals.values.get("shadow_legs", {})
+    comparisons = totals.values.get("comparisons", {})
+    return {
+        name: {
+            "upstream": shadow.upstream,
+            "fraction": shadow.fraction,
+            "outcomes": {outcome: count for (owner, outcome), count in sorted(legs.items()) if owner == name},
+            "comparisons": {result: count for (owner, result), count in sorted(comparisons.items()) if owner == name},
+        }
+        for name, shadow in supervisor.steering.plan.shadows.items()
+    }
+
+
+def _moment(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,100 @@
+"""A worker that speaks the control protocol and answers every request with its pid; a real process, no data plane."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+from proxy import __version__
+from proxy.control.channel import Channel
+from proxy.control.messages import Drain, Hello, HistogramSample, Lease, Message, NewPlan, PlanTaken, Sample, Stats
+from proxy.control.metrics import DURATION_BUCKETS
+from proxy.plan.data import decode_plan
+
+
+class FakeWorker:
+    def __init__(self, index: int, control: Path, fds: list[int]) -> None:
+        self.index = index
+        self.sockets = [socket.socket(fileno=fd) for fd in fds]
+        self.channel = Channel(control, self.hello, self.on_message)
+        self.version = ""
+        self.requests = 0
+        self.faults: list[str] = []
+        self.servers: list[asyncio.Server] = []
+        self.opening: asyncio.Task[None] | None = None
+        self.end = asyncio.Event()
+
+    def hello(self) -> Hello:
+        return Hello("worker", self.index, os.getpid(), __version__, self.version)
+
+    def on_message(self, message: Message) -> None:
+        match message:
+            case NewPlan():
+                decode_plan(message.plan)
+                self.version = message.version
+                if self.opening is None:
+                    self.opening = asyncio.ensure_future(self.listen())
+                self.channel.send(PlanTaken(message.version))
+            case Lease():
+                self.faults = [fault.name for fault in message.faults]
+            case Drain():
+                self.end.set()
+            case _:
+                pass
+
+    async def listen(self) -> None:
+        for listener in self.sockets:
+            self.servers.append(await asyncio.start_server(self.serve, sock=listener))
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.requests += 1
+        self.report()
+        body = f"{os.getpid()} {','.join(self.faults)}\n".encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    def report(self) -> None:
+        counts = [self.requests] + [0] * len(DURATION_BUCKETS)
+        self.channel.send(
+            Stats(
+                {
+                    "requests": [Sample(["all", "", "a", "2xx"], self.requests)],
+                    "connections": [Sample([str(self.index), "downstream"], 1)],
+                },
+                {"request_duration_seconds": [HistogramSample(["all", ""], counts, self.requests / 1000)]},
+                {"faults": ",".join(self.faults)},
+            )
+        )
+
+    async def run(self) -> None:
+        talking = asyncio.ensure_future(self.channel.run())
+        while not self.end.is_set():
+            self.report()
+            try:
+                await asyncio.wait_for(self.end.wait(), 0.2)
+            except TimeoutError:
+                continue
+        for server in self.servers:
+            server.close()
+        self.report()
+        await asyncio.sleep(0.05)  # answers under way, and the last snapshot
+        talking.cancel()
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("stands_for")
+    parser.add_argument("--fd", type=int, action="append", default=[])
+    parser.add_argument("--control", type=Path, required=True)
+    parser.add_argument("--index", type=int, required=True)
+    args = parser.parse_args()
+    await FakeWorker(args.index, args.control, args.fd).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
