@@ -20,6 +20,7 @@ from typing import Any, Final
 import mmh3
 import numpy as np
 
+from proxy.exchange.failure import is_failure
 from proxy.exchange.records import Assigned
 
 BUCKETS: Final = 1024
@@ -133,7 +134,7 @@ def kind_of_exchange(
     if fault_cohorts:
         return Kind()
     arms = tuple((a.experiment, a.epoch, a.arm) for a in assignments if a.reason == ASSIGNED)
-    return Kind(arms, is_error=status >= 500 or bool(error_type))
+    return Kind(arms, is_error=is_failure(status, error_type))
 
 
 def encode_arm(sums: ArmSums) -> bytes:

@@ -31,6 +31,7 @@ class Waiting:
     exchange: Exchange
     shadows: list[str]
     expires_s: float
+    body_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ class Joins:
 
     def add_exchange(self, exchange: Exchange, deadlines: dict[str, float], default_deadline_s: float) -> list[Leg]:
         """Take an exchange that announces legs; returns those that are already here."""
-        shadows = list(exchange.shadows)
+        shadows = list(dict.fromkeys(exchange.shadows))
         found: list[Leg] = []
         for shadow in self._early_ids.pop(exchange.exchange_id, ()) if self._early_ids else ():
             leg = self.early.pop((exchange.exchange_id, shadow)).leg
@@ -119,11 +120,12 @@ class Joins:
     def restore_waiting(self, waiting: Waiting) -> None:
         """Take back what was committed as waiting."""
         exchange = waiting.exchange
-        size = _body_bytes(exchange)
-        if self.waiting_bytes + size > MAX_WAITING_BYTES and size:
+        size = len(exchange.request or b"") + len(exchange.response or b"")
+        if size and self.waiting_bytes + size > MAX_WAITING_BYTES:
             exchange.request = exchange.response = None
             exchange.logging_errors = [*exchange.logging_errors, LET_GO]
             size = 0
+        waiting.body_bytes = size
         self.waiting_bytes += size
         self.waiting[exchange.exchange_id] = waiting
 
@@ -135,9 +137,5 @@ class Joins:
 
     def _forget(self, exchange_id: str) -> Waiting:
         waiting = self.waiting.pop(exchange_id)
-        self.waiting_bytes -= _body_bytes(waiting.exchange)
+        self.waiting_bytes -= waiting.body_bytes
         return waiting
-
-
-def _body_bytes(exchange: Exchange) -> int:
-    return len(exchange.request or b"") + len(exchange.response or b"")

@@ -75,7 +75,7 @@ def list_pairs(state_dir: Path, wanted: Wanted, settings: Settings) -> list[dict
 def _present(pair: dict[str, Any], settings: Settings) -> None:
     """Redact once more, with the pointers of today, and make times text."""
     for name in ("ts", "compared_at"):
-        pair[name] = pair[name].isoformat(timespec="microseconds") + "Z"
+        pair[name] = "" if pair[name] is None else pair[name].isoformat(timespec="microseconds") + "Z"
     if not settings.redaction:
         return
     for name in _BODIES:

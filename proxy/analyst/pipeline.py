@@ -26,7 +26,8 @@ import duckdb
 
 from proxy.analysis.compare import compare_pair
 from proxy.analyst import parts
-from proxy.analyst.rows import Presentation, Rows, lost_leg
+from proxy.analyst.presentation import Presentation
+from proxy.analyst.rows import Rows, lost_leg
 from proxy.analyst.settings import DEFAULT_DEADLINE_S, Settings
 from proxy.analyst.store import Position, State, Store
 from proxy.exchange import segments

@@ -31,12 +31,14 @@ from proxy.analyst.settings import modified_ns, read_settings
 from proxy.control.channel import Channel
 from proxy.control.messages import Drain, Hello, Message, Sample, Stats
 from proxy.errors import StateError
+from proxy.exchange.segments import QUIET_S, list_segments
 
 # A part every two seconds is 1,800 an hour and table until the hour is compacted; the promise is ten seconds.
 STEP_S: Final = 2.0
 STATS_S: Final = 1.0
 MAINTENANCE_S: Final = 60.0
 FINISH_S: Final = 20.0
+LOCK_S: Final = 5.0
 MAX_BACKOFF_S: Final = 10.0
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 NICENESS: Final = 10
@@ -108,11 +110,18 @@ class _Analyst:
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S) if progress.failed else STEP_S
             await self._pause(0.0 if progress.behind and not progress.failed else backoff_s)
         until_s = time.monotonic() + self._finish_s
+        quiet_until_s = 0.0
         while time.monotonic() < until_s:
             progress = self._pipeline.step()
-            if not progress.behind:
+            if progress.behind:
+                await asyncio.sleep(STEP_S / 10 if progress.failed else 0)
+                continue
+            # Segments hold bodies before redaction: stay until those that are read are gone, which takes as
+            # long as it takes to be sure that no worker appends to them.
+            quiet_until_s = quiet_until_s or time.monotonic() + 2 * QUIET_S
+            if not list_segments(self._state_dir / "spool") or time.monotonic() > quiet_until_s:
                 return
-            await asyncio.sleep(STEP_S / 10 if progress.failed else 0)
+            await asyncio.sleep(STEP_S / 10)
         log.warning("stopped before the spool was read; the rest is read at the next start")
 
     async def _pause(self, seconds: float) -> None:
@@ -187,10 +196,17 @@ def _only_one(state_dir: Path) -> Iterator[None]:
     path = state_dir / "analyst.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateError(f"{path}: held by another analyst, stop it first or use another state directory") from None
+        # The analyst of a supervisor that was killed finishes in a moment; a new one waits for it.
+        until_s = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until_s:
+                    message = f"{path}: held by another analyst, stop it first or use another state directory"
+                    raise StateError(message) from None
+                time.sleep(0.1)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield

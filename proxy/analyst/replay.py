@@ -15,6 +15,7 @@ import duckdb
 from proxy.analysis.sums import ASSIGNED, NANOSECONDS, Sums
 from proxy.analyst import parts
 from proxy.analyst.store import read_snapshot
+from proxy.exchange.failure import FAILURE_SQL
 from proxy.exchange.parquet import from_files
 
 
@@ -25,7 +26,7 @@ def sums_of_files(connection: duckdb.DuckDBPyConnection, exchanges: Sequence[Pat
         cursor = connection.execute(
             f"""
             SELECT a.experiment, a.epoch, a.arm, unit_hash, count(*),
-                count(*) FILTER (status >= 500 OR coalesce(error_type, '') <> ''),
+                count(*) FILTER {FAILURE_SQL},
                 CAST(coalesce(sum(TRY_CAST(trunc(latency_s * {NANOSECONDS}) AS BIGINT)), 0) AS BIGINT)
             FROM (
                 SELECT unnest(assignments) AS a, unit_hash, status, error_type, latency_s FROM {from_files(exchanges)}

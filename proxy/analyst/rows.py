@@ -1,65 +1,30 @@
 """Rows: an exchange, a leg or a pair becomes a row of a batch, shown only what may be shown.
 
-Bodies pass through here and nowhere else on their way to Parquet: content coding undone, redacted,
-and left out where the exchange is not among those sampled for bodies. A pair keeps its three bodies
-only when it is a mismatch. This is the hottest code of the analyst, about 25 µs for a teed exchange
-and its comparison, hence the tuples and the codes that stand for them.
+A pair keeps its three bodies only when it is a mismatch. This is the hottest code of the analyst,
+hence the tuples, in the order of the layouts in `exchange.parquet`, and the codes that stand for what
+rows have in common. What a body or a nested value looks like is decided in `presentation`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 from proxy.analysis.compare import EXCHANGE_LOST, SENT, hide
-from proxy.analysis.redact import Redaction
 from proxy.analysis.sums import Kind, Sums, kind_of_exchange
+from proxy.analyst.presentation import Presentation, assignments_json, differences_json, json_text, metrics_json
 from proxy.exchange.parquet import EXCHANGES, PAIRS, Batch
-from proxy.exchange.records import Assigned, Exchange, Leg
-from proxy.plan.hashing import gate_threshold, passes_gate
-from proxy.predictions.compare import Comparison, Difference
-from proxy.predictions.decode import Undecodable, decompress
+from proxy.exchange.records import Exchange, Leg
+from proxy.predictions.compare import Comparison
 from proxy.predictions.rules import Compare
 
-BODIES_SALT: Final = "log-bodies"
 WORKER_LOST: Final = "worker_lost"
-# What a captured body may grow to when its content coding is undone, for the log.
-MAX_TEXT_BYTES: Final = 1024 * 1024
 # The analyst does not sample yet: every row stands for itself.
 SAMPLE_PROB: Final = 1.0
 NO_EXCHANGE: Final = -1
 
-_json = msgspec.json.Encoder().encode
 _NAN: Final = math.nan
-
-
-@dataclass(slots=True)
-class Presentation:
-    """What may be kept of bodies: the redaction, and the gate of the exchanges whose bodies are kept."""
-
-    redaction: Redaction = field(default_factory=Redaction)
-    bodies: float = 1.0
-
-    def keeps_bodies(self, exchange_id: str) -> bool:
-        """Whether the bodies of this exchange are kept; a function of its id, so the same for every leg."""
-        if self.bodies >= 1.0:
-            return True
-        return self.bodies > 0.0 and passes_gate(BODIES_SALT, exchange_id, gate_threshold(self.bodies))
-
-    def text_of(self, body: bytes | None, encoding: str | None) -> str | None:
-        """A body as it may be shown, or None."""
-        if body is None:
-            return None
-        if encoding:
-            try:
-                body = decompress(body, encoding, limit=MAX_TEXT_BYTES)
-            except Undecodable:
-                return None
-        return self.redaction.text_of(body)
 
 
 class PairKind(NamedTuple):
@@ -136,8 +101,8 @@ class Rows:
                 leg.leg_id,
                 x.ts,
                 x.unit_hash,
-                _metrics(verdict.metrics) if verdict.metrics else "{}",
-                _differences(verdict.differences) if verdict.differences else "[]",
+                metrics_json(verdict.metrics) if verdict.metrics else "{}",
+                differences_json(verdict.differences) if verdict.differences else "[]",
                 x.latency_s,
                 leg.latency_s,
                 leg.latency_s - x.latency_s if leg.outcome == SENT else _NAN,
@@ -266,7 +231,7 @@ class Rows:
                 None,
                 x.route,
                 x.config_version,
-                _assignments(x.assignments),
+                assignments_json(x.assignments),
                 x.unit_key_id,
                 x.unit_reason,
                 x.upstream,
@@ -280,10 +245,10 @@ class Rows:
                 x.request_encoding,
                 x.response_content_type,
                 x.response_encoding,
-                _text(errors),
-                _text(x.faults),
-                _text(x.fault_cohorts),
-                _text(x.headers),
+                json_text(errors),
+                json_text(x.faults),
+                json_text(x.fault_cohorts),
+                json_text(x.headers),
                 x.retries,
                 x.worker,
                 SAMPLE_PROB,
@@ -315,7 +280,7 @@ class Rows:
                 leg.shadow,
                 x and x.route,
                 x and x.config_version,
-                _assignments(x.assignments if x else []),
+                assignments_json(x.assignments if x else []),
                 x and x.unit_key_id,
                 x and x.unit_reason,
                 leg.upstream or None,
@@ -329,9 +294,9 @@ class Rows:
                 x and x.request_encoding,
                 leg.response_content_type,
                 leg.response_encoding,
-                _text(errors),
+                json_text(errors),
                 "[]",
-                _text(x.fault_cohorts if x else []),
+                json_text(x.fault_cohorts if x else []),
                 "{}",
                 0,
                 leg.worker,
@@ -357,9 +322,9 @@ class Rows:
                 x and x.upstream,
                 leg.upstream or None,
                 x and x.unit_key_id,
-                _assignments(x.assignments if x else []),
-                _text(x.faults if x else []),
-                _text(x.fault_cohorts if x else []),
+                assignments_json(x.assignments if x else []),
+                json_text(x.faults if x else []),
+                json_text(x.fault_cohorts if x else []),
                 leg.outcome,
                 verdict.comparator or None,
                 verdict.outcome,
@@ -370,7 +335,7 @@ class Rows:
                 leg.status,
                 x and x.error_type,
                 leg.error_type,
-                _text([*(x.logging_errors if x else ()), *(f"shadow_{word}" for word in leg.logging_errors)]),
+                json_text([*(x.logging_errors if x else ()), *(f"shadow_{word}" for word in leg.logging_errors)]),
                 SAMPLE_PROB,
             ),
         )
@@ -397,27 +362,3 @@ def lost_leg(x: Exchange, shadow: str) -> Leg:
         logging_errors=[],
         worker=x.worker,
     )
-
-
-def _text(value: Any) -> str:
-    return _json(value).decode()
-
-
-def _assignments(assignments: list[Assigned]) -> str:
-    return _text([
-        {"experiment": a.experiment, "epoch": a.epoch, "arm": a.arm, "weight": a.weight, "reason": a.reason}
-        for a in assignments
-    ])  # fmt: skip
-
-
-def _metrics(metrics: dict[str, float]) -> str:
-    if all(map(math.isfinite, metrics.values())):
-        return _text(metrics)
-    # JSON has no infinity; DuckDB casts the word.
-    return _text({name: value if math.isfinite(value) else str(value) for name, value in metrics.items()})
-
-
-def _differences(differences: list[Difference]) -> str:
-    return _text([
-        {"path": d.path, "kind": d.kind, "primary_value": d.primary, "shadow_value": d.shadow} for d in differences
-    ])  # fmt: skip

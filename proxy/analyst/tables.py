@@ -8,6 +8,7 @@ Columns that an older or newer log lacks read as NULL.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from dataclasses import dataclass
@@ -18,19 +19,16 @@ from typing import Any, Final
 import duckdb
 
 from proxy.analysis.observations import FaultData, LogData, RouteTraffic
+from proxy.analyst import parts
 from proxy.analyst.table_experiments import read_experiments
 from proxy.analyst.table_shadows import read_shadows
 from proxy.errors import StateError
+from proxy.exchange.failure import FAILURE_SQL
 
 MEMORY_LIMIT: Final = "512MB"
 ATTEMPTS: Final = 3
 # Two sightings of a fault further apart than this are two windows.
 WINDOW_GAP_S: Final = 30.0
-
-# An error is what the caller was owed and did not get: a 5xx, no answer, or one that broke off after its head. A caller
-# who left or stopped reading is not one, and a 4xx is the caller's own.
-FAILED: Final = """(status >= 500 OR (status < 400 AND error_type IS NOT NULL
-    AND error_type NOT IN ('client_abort', 'write_timeout')))"""
 
 EXCHANGE_COLUMNS: Final = {
     "exchange_id": "VARCHAR",
@@ -100,14 +98,18 @@ def read_log(state: Path, selection: Selection | None = None) -> LogData:
 
 
 def _read(data: Path, selection: Selection) -> LogData:
-    with tempfile.TemporaryDirectory(prefix="parallax-report-") as spill, duckdb.connect() as con:
+    with (
+        tempfile.TemporaryDirectory(prefix="parallax-report-") as spill,
+        duckdb.connect() as con,
+        parts.reading(data) if data.is_dir() else contextlib.nullcontext(),
+    ):
         con.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
         con.execute("SET temp_directory = $spill", {"spill": spill})
         con.execute("SET enable_progress_bar = false")
         con.execute("SET preserve_insertion_order = false")
         con.execute("SET TimeZone = 'UTC'")
-        pairs = _load_pairs(con, _files(data / "pairs", selection), selection)
-        files = _files(data / "exchanges", selection)
+        pairs = _load_pairs(con, _files(data, "pairs", selection), selection)
+        files = _files(data, "exchanges", selection)
         if not files:
             return LogData(shadows=read_shadows(con) if pairs else (), has_pairs=pairs)
         _load_exchanges(con, files, selection)
@@ -125,9 +127,11 @@ def _read(data: Path, selection: Selection) -> LogData:
         )
 
 
-def _files(table: Path, selection: Selection) -> list[str]:
+def _files(data: Path, table: str, selection: Selection) -> list[str]:
     """The parts of a table, without the hours that cannot hold the period (an hour of slack on both sides)."""
-    return [str(path) for path in sorted(table.glob("**/*.parquet")) if _overlaps(path, selection)]
+    strangers = [path for path in (data / table).glob("**/*.parquet") if parts.parse_part(path) is None]
+    files = [*parts.files_of(data, table), *sorted(strangers)]
+    return [str(path) for path in files if _overlaps(path, selection)]
 
 
 def _overlaps(path: Path, selection: Selection) -> bool:
@@ -175,7 +179,7 @@ def _load_exchanges(con: duckdb.DuckDBPyConnection, files: list[str], selection:
         f"""CREATE TEMP TABLE exchange AS
         SELECT epoch(ts) AS ts, coalesce(route, '') AS route, coalesce(upstream, '') AS upstream,
                hash(coalesce(unit_hash, exchange_id)) AS unit, unit_key_id,
-               coalesce(latency_s, 0) AS latency_s, {FAILED} AS failed,
+               coalesce(latency_s, 0) AS latency_s, {FAILURE_SQL} AS failed,
                1 / coalesce(nullif(sample_prob, 0), 1) AS w,
                assignments, coalesce(faults, []) AS faults, coalesce(fault_cohorts, []) AS cohorts
         FROM {source} WHERE coalesce(leg, 'primary') = 'primary' AND {where}""",  # noqa: S608

@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "schema": "print the JSON Schema of the configuration",
     "explain": "show how a request is decided, and why",
     "pairs": "list what primaries and shadows answered to the same requests",
-    "replay": "run the stored exchanges through the comparison again",
+    "replay": "recompute the live numbers from the log and compare",
     "report": "judge experiments and shadows from the log",
     "status": "show what a running proxy is doing",
     "fault": "start, stop and list faults of a running proxy",

@@ -63,3 +63,24 @@ def read_frames(data: bytes | memoryview, base: int = 0) -> Iterator[tuple[Recor
             raise LogCorrupted(f"frame at {base + position}: not a record: {error}") from error
         yield record, base + end
         position = end
+
+
+def whole_frames(data: bytes | memoryview) -> int:
+    """How many bytes of `data`, which begins at a frame, belong to whole frames."""
+    return _walk(data)[1]
+
+
+def count_frames(data: bytes | memoryview) -> int:
+    """How many whole frames `data` begins with."""
+    return _walk(data)[0]
+
+
+def _walk(data: bytes | memoryview) -> tuple[int, int]:
+    count = position = 0
+    while len(data) - position >= HEADER.size:
+        length, _ = HEADER.unpack_from(data, position)
+        if position + HEADER.size + length > len(data):
+            break
+        position += HEADER.size + length
+        count += 1
+    return count, position

@@ -230,22 +230,33 @@ class Batch:
         values = zip(*rows, strict=True)
         handed: dict[str, Any] = {"code": np.array(next(values), dtype=np.int32)}
         expressions = {column.name: f"templates.{column.name}" for column in self.layout.template_columns}
+        joins = ""
         for column, content in zip(self.layout.row_columns, values, strict=True):
             if _all_null(content):
                 expressions[column.name] = f"CAST(NULL AS {column.type})"
-            elif column.is_nested and content.count(content[0]) == len(content):
-                # Mostly `no differences`: parsed once instead of for each row.
-                expressions[column.name] = column.parse(f"'{content[0].replace(chr(39), chr(39) * 2)}'")
-            else:
-                handed[column.name] = _array(column, content)
-                expressions[column.name] = column.expression
+                continue
+            if column.is_nested and (coded := _coded(content)) is not None:
+                # Mostly `no differences`, or the metrics of equal answers: each is parsed once.
+                name = column.name
+                handed[name], distinct = coded
+                connection.register(
+                    f"handed_{name}", {"code": np.arange(len(distinct)), name: _array(column, distinct)}
+                )
+                joins += (
+                    f" JOIN (SELECT code, {column.expression} AS value FROM handed_{name}) AS coded_{name}"  # noqa: S608
+                    f" ON handed_rows.{name} = coded_{name}.code"
+                )
+                expressions[name] = f"coded_{name}.value"
+                continue
+            handed[column.name] = _array(column, content)
+            expressions[column.name] = column.parse(f"handed_rows.{column.name}")
         selected = ", ".join(f"{expressions[column.name]} AS {column.name}" for column in self.layout.columns)
         connection.register("handed_rows", handed)
         try:
             copy_to(
                 connection,
                 f"SELECT CAST({SCHEMA_VERSION} AS SMALLINT) AS schema_version, {selected} "  # noqa: S608  our own names
-                "FROM handed_rows JOIN templates USING (code)",
+                f"FROM handed_rows JOIN templates ON handed_rows.code = templates.code{joins}",
                 path,
                 options=f"COMPRESSION snappy, ROW_GROUP_SIZE {ROW_GROUP_ROWS}",
             )
@@ -303,6 +314,15 @@ def _escape_glob(text: str) -> str:
     return "".join(f"[{character}]" if character in "*?[" else character for character in text)
 
 
+def _coded(values: tuple[Any, ...]) -> tuple[np.ndarray[Any, Any], list[Any]] | None:
+    """Each value's number and the distinct values, or None when too many are distinct for that to pay."""
+    numbers: dict[Any, int] = {}
+    codes = [numbers.setdefault(value, len(numbers)) for value in values]
+    if len(numbers) * 4 > len(values) + 4:
+        return None
+    return np.array(codes, dtype=np.int64), list(numbers)
+
+
 def _all_null(values: tuple[Any, ...]) -> bool:
     return values[0] is None and values.count(None) == len(values)
 
@@ -313,11 +333,11 @@ def _array(column: Column, values: Sequence[Any]) -> np.ndarray[Any, Any]:
         case "DOUBLE":
             return np.array(values, dtype=np.float64)
         case "TIMESTAMP":
-            return np.rint(np.array(values, dtype=np.float64) * 1e6).astype("datetime64[us]")
+            seconds = np.array(values, dtype=np.float64)
+            seconds[~(np.abs(seconds) < HOURS_END * 3600.0)] = np.nan
+            return np.rint(seconds * 1e6).astype("datetime64[us]")
         case "BIGINT" | "SMALLINT":
             # Exact to 2**53; as a float it can be NULL.
             return np.array(values, dtype=np.float64 if None in values else np.int64)
         case _:
-            array = np.empty(len(values), dtype=object)
-            array[:] = values
-            return array
+            return np.fromiter(values, dtype=object, count=len(values))

@@ -20,7 +20,7 @@ class Head:
     """What a request asks, before its body. `path` excludes the query; both keep their escapes.
 
     `lines` are the header fields that go upstream, as the pieces of their lines; `length` is the declared
-    Content-Length. Made per request: slots, not frozen.
+    Content-Length.
     """
 
     __slots__ = (
@@ -29,6 +29,7 @@ class Head:
         "forwarded_for",
         "headers",
         "host",
+        "keep_alive",
         "length",
         "lines",
         "method",
@@ -36,9 +37,14 @@ class Head:
         "peer",
         "query",
         "request_id",
+        "upgrade",
         "version",
         "via",
     )
+
+    length: int | None
+    expect: bytes | None
+    request_id: bytes | None
 
     def __init__(
         self, method: str, path: str, query: str, headers: list[Header], *, version: str = "1.1", peer: str = ""
@@ -49,14 +55,11 @@ class Head:
         self.headers = headers
         self.version = version
         self.peer = peer
-        self.host = b""
         self.lines: list[bytes] = []
-        self.length: int | None = None
-        self.chunked = False
-        self.expect: bytes | None = None
-        self.request_id: bytes | None = None
-        self.forwarded_for = b""
-        self.via = b""
+        self.length = self.expect = self.request_id = None
+        self.host = self.forwarded_for = self.via = b""
+        self.chunked = self.upgrade = False
+        self.keep_alive = version == "1.1"
 
     @property
     def target(self) -> str:
@@ -133,6 +136,7 @@ _EXPECT: Final = 5
 _REQUEST_ID: Final = 6
 _FORWARDED_FOR: Final = 7
 _VIA: Final = 8
+_UPGRADE: Final = 9
 _FIELDS: Final = {
     b"host": _HOST,
     b"content-length": _LENGTH,
@@ -147,12 +151,15 @@ _FIELDS: Final = {
     b"proxy-authorization": _STRIP,
     b"te": _STRIP,
     b"trailer": _STRIP,
-    b"upgrade": _STRIP,
+    b"upgrade": _UPGRADE,
     b"http2-settings": _STRIP,
     b"x-forwarded-host": _STRIP,
     b"x-forwarded-proto": _STRIP,
 }
 OURS: Final = b"x-parallax-"
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
+_PERSISTENCE: Final = frozenset((b"close", b"keep-alive"))
+_WORDS: Final = {b"close": frozenset((b"close",)), b"keep-alive": frozenset((b"keep-alive",))}
 
 
 def read_head(  # noqa: C901, PLR0912 - one pass with a branch a field: splitting it costs a call each
@@ -183,11 +190,12 @@ def read_head(  # noqa: C901, PLR0912 - one pass with a branch a field: splittin
             hosts += 1
             head.host = value
         elif field == _LENGTH:
-            head.length = int(value)  # the parser has refused lists, signs and repetitions
+            if not value.isdigit() or len(value) > 18:  # the parser refuses repetitions
+                return "the Content-Length is not a number"
+            head.length = int(value)
         elif field == _CONNECTION:
             lowered = value.lower()
-            if lowered not in (b"keep-alive", b"close"):
-                nominated = (nominated or frozenset()) | connection_tokens(lowered)
+            nominated = (nominated or _NO_NAMES) | (_WORDS.get(lowered) or connection_tokens(lowered))
         elif field == _CODING:
             codings += 1
             head.chunked = True
@@ -201,6 +209,8 @@ def read_head(  # noqa: C901, PLR0912 - one pass with a branch a field: splittin
             head.via = head.via + b", " + value if head.via else value
         elif field == _EXPECT:
             head.expect = value
+        elif field == _UPGRADE:
+            head.upgrade = True
     if hosts != 1 and (hosts > 1 or version == "1.1"):
         return "more than one Host header" if hosts else "HTTP/1.1 needs a Host header"
     if codings and (codings > 1 or version == "1.0"):
@@ -212,7 +222,9 @@ def read_head(  # noqa: C901, PLR0912 - one pass with a branch a field: splittin
     if not valid_host(head.host):
         return "the Host header is not a host name with an optional port"
     if nominated is not None:
-        head.lines = without_names(lines, nominated)
+        head.keep_alive = b"close" not in nominated and (head.keep_alive or b"keep-alive" in nominated)
+        if not nominated <= _PERSISTENCE:
+            head.lines = without_names(lines, nominated)
     return head
 
 

@@ -76,9 +76,12 @@ class AnswerHead:
     """A response's head, sorted in one pass: the lines that pass on, and the fields that we act on.
 
     `problem` says why it must not be relayed. `keep_alive_s` is the upstream's `Keep-Alive: timeout`.
+    `block` is `lines` joined; `body_length` is -1 where the head alone does not tell it. Not changed once it is made, so that equal heads can share one.
     """
 
     __slots__ = (
+        "block",
+        "body_length",
         "chunked",
         "content_encoding",
         "content_type",
@@ -87,9 +90,14 @@ class AnswerHead:
         "length",
         "lines",
         "problem",
+        "status",
     )
 
-    def __init__(self, headers: list[Header], *, version: str) -> None:
+    def __init__(  # noqa: C901, PLR0912 - one pass with a branch a field, as in `read_head`
+        self, headers: list[Header], *, version: str, status: int = 0
+    ) -> None:
+        self.status = status
+        self.body_length = -1
         self.lines: list[bytes] = []
         self.length: bytes | None = None
         self.chunked = False
@@ -132,6 +140,12 @@ class AnswerHead:
                 self.keep_alive_s = _timeout(value)
         if nominated is not None:
             self.lines = without_names(lines, nominated)
+        self.block = b"".join(self.lines)
+        if not self.chunked and not self.problem:
+            if status in (204, 304):
+                self.body_length = 0
+            elif self.length is not None:
+                self.body_length = int(self.length)
 
 
 _STRIP: Final = 0
@@ -168,20 +182,19 @@ def _timeout(value: bytes) -> int | None:
 
 def response_head(
     status: int,
-    lines: list[bytes],
+    fields: bytes,
     *,
     request_id: bytes,
     via: bytes,
     framing: bytes,
     closing: bytes,
-    drop: frozenset[bytes] = _NO_NAMES,
     extra: bytes = b"",
 ) -> bytes:
-    """The head of a response to a caller; `closing` is the `connection:` line, or nothing."""
+    """The head of a response to a caller; `fields` are whole lines, `closing` the `connection:` line or nothing."""
     return b"".join(
         (
             _STATUS_LINES.get(status) or status_line(status),
-            *(without_names(lines, drop) if drop else lines),
+            fields,
             framing,
             b"x-request-id: ",
             request_id,

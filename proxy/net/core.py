@@ -47,6 +47,7 @@ class Core:
         self.on_connection_closed: Callable[[], None] | None = None
         self._pools: dict[str, Pool] = {}
         self._shadows: dict[str, ShadowRunner] = {}
+        self._leaving: list[ShadowRunner] = []
         self._hashes: dict[str, str] = {}
         self._hash_key = b""
         self.plan = plan
@@ -66,7 +67,7 @@ class Core:
                 or plan.upstreams.get(runner.data.upstream) != runner.pool.data
             ):
                 runner.pool.retire()
-                del self._shadows[name]
+                self._leaving.append(self._shadows.pop(name))
         if plan.data.unit_key != self._hash_key:
             self._hash_key = plan.data.unit_key
             self._hashes.clear()
@@ -76,31 +77,60 @@ class Core:
             self.log.settings = plan.data.log
         self.plan = plan
 
-    def pool(self, name: str) -> Pool:
-        """The pool of an upstream; one that a reload removed is made again for whoever still uses it."""
+    def pool(self, name: str, plan: LinkedPlan | None = None) -> Pool:
+        """The pool of an upstream; for one that a reload removed, `plan` is that of whoever still uses it."""
         pool = self._pools.get(name)
         if pool is None:
+            data = self.plan.upstreams.get(name)
+            if data is None and plan is not None:
+                pool = Pool(plan.upstreams[name], self.wheel, self.loop)
+                pool.retired = True  # its connections close after one request
+                return pool
             pool = self._pools[name] = Pool(self.plan.upstreams[name], self.wheel, self.loop)
         return pool
 
-    def shadow_pool(self, shadow: LinkedShadow) -> Pool:
+    def shadow_pool(self, shadow: LinkedShadow, plan: LinkedPlan) -> Pool:
         """A pool of its own for a shadow, bounded by its concurrency."""
-        upstream = self.plan.upstreams[shadow.data.upstream]
+        upstream = plan.upstreams[shadow.data.upstream]
         return Pool(upstream, self.wheel, self.loop, max_connections=shadow.data.max_concurrency)
 
-    def tee(self, shadow: LinkedShadow, exchange: Exchange, body: bytes | None, *, error_type: str | None) -> None:
+    def tee(
+        self,
+        shadow: LinkedShadow,
+        exchange: Exchange,
+        body: bytes | None,
+        *,
+        plan: LinkedPlan,
+        error_type: str | None,
+    ) -> None:
         """Hand a finished request to a shadow. Whatever goes wrong here is not the caller's."""
         try:
             runner = self._shadows.get(shadow.name)
-            if runner is None:
-                runner = self._shadows[shadow.name] = ShadowRunner(self, shadow)
+            if runner is None or runner.data != shadow.data:
+                runner = self._runner(shadow, plan)
             runner.tee(exchange, body, error_type)
         except Exception as error:  # noqa: BLE001 - the shadow barrier
             report_failure("tee", error)
 
+    def _runner(self, shadow: LinkedShadow, plan: LinkedPlan) -> ShadowRunner:
+        """A new runner; one that belongs to a plan of before a reload serves out its legs apart."""
+        self._leaving = [runner for runner in self._leaving if runner.active or runner.waiting]
+        current = self.plan.shadows.get(shadow.name)
+        if current is not None and current.data == shadow.data:
+            runner = self._shadows[shadow.name] = ShadowRunner(self, shadow, plan=self.plan)
+            return runner
+        for runner in self._leaving:
+            if runner.data == shadow.data:
+                return runner
+        runner = ShadowRunner(self, shadow, plan=plan)
+        runner.pool.retired = True
+        self._leaving.append(runner)
+        return runner
+
     def primaries_in_trouble(self, upstream: str) -> bool:
         """Whether a primary that shares an endpoint with `upstream` fails or makes requests wait."""
-        mine = set(self.plan.upstreams[upstream].endpoints)
+        data = self.plan.upstreams.get(upstream)
+        mine = set(data.endpoints) if data is not None else set()
         now = monotonic()
         return any(pool.in_trouble(now) and not mine.isdisjoint(pool.data.endpoints) for pool in self._pools.values())
 
@@ -122,7 +152,7 @@ class Core:
     @property
     def shadow_runners(self) -> list[ShadowRunner]:
         """The shadows that have legs or had some."""
-        return list(self._shadows.values())
+        return [*self._shadows.values(), *(runner for runner in self._leaving if runner.active or runner.waiting)]
 
     @property
     def upstream_connections(self) -> int:

@@ -40,14 +40,16 @@ class Counters:
 
     def finished(self, labels: tuple[str, str, str], status: int, latency_s: float, overhead_s: float) -> None:
         """Count one finished exchange of `labels` (route, arm, upstream)."""
-        series = self.series.get(labels)
-        if series is None:
-            series = self.series[labels] = Series(labels)
-        series.codes[status // 100 if status < 1000 else 0] += 1
+        series = self.series.get(labels) or self._begin(labels)
+        series.codes[status // 100] += 1
         series.duration_counts[bisect_left(DURATION_BUCKETS, latency_s)] += 1
         series.duration_sum += latency_s
         series.overhead_counts[bisect_left(OVERHEAD_BUCKETS, overhead_s)] += 1
         series.overhead_sum += overhead_s
+
+    def _begin(self, labels: tuple[str, str, str]) -> Series:
+        series = self.series[labels] = Series(labels)
+        return series
 
     def snapshot(self) -> tuple[dict[str, list[Sample]], dict[str, list[HistogramSample]]]:
         """All counters and histograms as messages."""

@@ -10,6 +10,8 @@ caller who does not read.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from math import inf
 from time import monotonic, time
@@ -19,6 +21,7 @@ import httptools
 
 from proxy.http.head import Header, read_head
 from proxy.http.outgoing import error_response
+from proxy.http.plain import split_plain
 from proxy.net.exchange import Exchange
 from proxy.net.report import report_failure
 
@@ -27,11 +30,27 @@ if TYPE_CHECKING:
 
 # Request bytes held for an upstream that is not connected yet or reads slowly; past it reading pauses.
 PENDING_HIGH_BYTES: Final = 64 * 1024
+# A longer head goes through the ordinary parser, whose limits are exact.
+PLAIN_HEAD_BYTES: Final = 8 * 1024
 # After an answer that did not wait for the whole request, read and drop the rest for this long, so that
 # the answer is not destroyed by a reset (RFC 9112 section 9.6).
 LINGER_S: Final = 2.0
 _CLOSE: Final = b"connection: close\r\n"
 _KEEP: Final = b"connection: keep-alive\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: close sends RST
+
+
+class Judge:
+    """What llhttp is asked about a plain request: how many whole messages it is."""
+
+    __slots__ = ("complete",)
+
+    def __init__(self) -> None:
+        self.complete = 0
+
+    def on_message_complete(self) -> None:
+        """One more message is complete."""
+        self.complete += 1
 
 
 class Downstream(asyncio.Protocol):
@@ -39,26 +58,31 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_advancing",
+        "_body_seen",
+        "_checker",
         "_feed_bytes",
+        "_framing_bytes",
         "_head_bytes",
         "_head_started",
         "_headers",
         "_in_head",
+        "_judge",
         "_poison",
         "_queue",
         "_reading_paused",
         "_receiving",
+        "_resuming",
         "_url",
         "core",
         "current",
         "deadline",
+        "due",
         "keep_alive",
         "lingering",
         "parser",
         "peer",
         "peer_bytes",
         "served",
-        "slot",
         "transport",
         "version",
         "write_paused",
@@ -68,6 +92,8 @@ class Downstream(asyncio.Protocol):
         self.core = core
         self.transport: asyncio.Transport | None = None
         self.parser = httptools.HttpRequestParser(self)
+        self._judge = Judge()
+        self._checker = httptools.HttpRequestParser(self._judge)
         self.current: Exchange | None = None
         self.peer = ""
         self.peer_bytes = b""
@@ -76,15 +102,18 @@ class Downstream(asyncio.Protocol):
         self.write_paused = False
         self.served = 0
         self.deadline = inf
-        self.slot = 0
+        self.due = inf
         self.version = "1.1"
         self._queue: deque[Exchange] = deque()
         self._receiving: Exchange | None = None
+        self._resuming: Exchange | None = None
         self._poison: tuple[int, str, str] | None = None
         self._advancing = False
         self._reading_paused = False
         self._in_head = False
+        self._body_seen = 0
         self._feed_bytes = 0
+        self._framing_bytes = 0
         self._head_bytes = 0
         self._head_started = 0.0
         self._url = b""
@@ -119,22 +148,32 @@ class Downstream(asyncio.Protocol):
             self._linger()
         elif not self.keep_alive:
             self._close()
-        elif not self._advancing:
+        elif self._queue or self._poison is not None or self._in_head or self._reading_paused or self.write_paused:
             self._advance()
+        else:
+            self.core.wheel.arm(self, monotonic() + self.core.limits.keepalive_s)
 
-    def abort(self) -> None:
+    def abort(self, error_type: str = "client_abort") -> None:
         """Cut the connection: the only way to tell a caller that an answer is incomplete."""
-        self.current = None
+        current, self.current = self.current, None
         self._queue.clear()
-        if self.transport is not None:
-            self.transport.abort()
+        transport = self.transport
+        if transport is not None:
+            if current is not None and current.cut_by_reset:
+                sock = transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
+        if current is not None:
+            current.on_caller_gone(error_type)
 
     def update_reading(self) -> None:
         """Read only while there is room for what comes."""
         if self.transport is None:
             return
         current = self.current
-        full = bool(self._queue) or (current is not None and current.pending_bytes > PENDING_HIGH_BYTES)
+        full = bool(self._queue) or (
+            current is not None and (current.held or current.unsent_bytes > PENDING_HIGH_BYTES)
+        )
         if full != self._reading_paused:
             self._reading_paused = full
             if full:
@@ -165,16 +204,15 @@ class Downstream(asyncio.Protocol):
         """Bytes of requests."""
         if self.lingering or self._poison is not None:
             return
+        if self.current is None and self._receiving is None and not self._in_head and not self._queue:
+            end = data.find(b"\r\n\r\n")
+            if 0 < end < PLAIN_HEAD_BYTES and self._take_plain(data, end):
+                return
         self._feed_bytes = len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # We do not switch protocols here: the request is answered as plain HTTP, nothing after it is read.
-            if self._queue:
-                self._queue[-1].keep_alive = False
-            else:
-                self.keep_alive = False
-            self._poison = (0, "", "")
+        except httptools.HttpParserUpgrade as stop:
+            self._ignore_upgrade(data[stop.args[0] :])
         except httptools.HttpParserError as error:
             self._spoil(400, "bad_request", f"the request is not HTTP/1.1: {error}")
         if self._in_head:
@@ -183,13 +221,15 @@ class Downstream(asyncio.Protocol):
             else:
                 # The head began somewhere in this read; from the next read on every byte is its own.
                 self._head_started = monotonic()
-                self._head_bytes = 1
+                self._head_bytes = 1 + self._head_size()
             if self._head_bytes > self.core.limits.max_head_bytes:
                 self._spoil(
                     431, "head_too_large", f"the request's head is over {self.core.limits.max_head_bytes} bytes"
                 )
         else:
             self._head_bytes = 0
+            if self._receiving is not None:
+                self._bound_framing(self._receiving, len(data))
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -225,8 +265,7 @@ class Downstream(asyncio.Protocol):
         if self.lingering or self.write_paused:
             if self.write_paused and current is not None:
                 core.counters.add("rejected_requests", "write_timeout")
-                current.on_caller_gone("write_timeout")
-            self.abort()
+            self.abort("write_timeout")
         elif current is not None:
             if not current.request_done:
                 core.counters.add("rejected_requests", "body_timeout")
@@ -258,11 +297,15 @@ class Downstream(asyncio.Protocol):
         self._in_head = False
         if self._poison is not None:
             return
+        if self._resuming is not None:
+            self._receiving, self._resuming = self._resuming, None
+            self._headers = []
+            return
         limits = self.core.limits
         headers = self._headers
-        if self._head_bytes + self._feed_bytes > limits.max_head_bytes or len(headers) > limits.max_headers:
-            # A read may hold more than this head, so count what is really in it.
-            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers)
+        if self._head_bytes or self._feed_bytes > limits.max_head_bytes or len(headers) > limits.max_headers:
+            # A read may hold more or less than this head, so count what is really in it.
+            size = self._head_size()
             if size > limits.max_head_bytes or len(headers) > limits.max_headers:
                 self._spoil(
                     431,
@@ -278,6 +321,8 @@ class Downstream(asyncio.Protocol):
         if isinstance(head, str):
             self._spoil(400, "bad_request", head)
             return
+        self._headers = []  # for trailers, which are no part of the head
+        self._framing_bytes = self._body_seen = 0
         self._receiving = exchange = Exchange(self, head, keep_alive=parser.should_keep_alive())
         self._queue.append(exchange)
 
@@ -293,6 +338,81 @@ class Downstream(asyncio.Protocol):
             self._receiving = None
 
     # -- inside
+
+    def _take_plain(self, data: bytes, end: int) -> bool:
+        """Take a read that is exactly one plain request; False leaves it to the ordinary parser."""
+        head = split_plain(data, end, peer=self.peer)
+        limits = self.core.limits
+        if head is None or len(head.headers) > limits.max_headers or end > limits.max_target_bytes:
+            return False
+        judge = self._judge
+        try:
+            before = judge.complete
+            self._checker.feed_data(data)
+            whole = judge.complete - before == 1
+        except httptools.HttpParserError:
+            whole = False
+        if not whole:
+            self._checker = httptools.HttpRequestParser(judge)
+            return False  # the ordinary parser finds the same, and says what it is
+        exchange = self.current = Exchange(self, head, keep_alive=head.keep_alive)
+        exchange.request_done = True
+        if head.length:
+            exchange.on_body(data[end + 4 :])
+        self.version = head.version
+        self.keep_alive = head.keep_alive
+        self.deadline = inf
+        self._advancing = True
+        try:
+            exchange.start()
+        except Exception as error:  # noqa: BLE001 - the exchange barrier
+            report_failure("exchange", error)
+            exchange.on_bad_request(500, "internal", "parallax failed on this request")
+        finally:
+            self._advancing = False
+        if self.current is not exchange:
+            self._rearm()
+        return True
+
+    def _head_size(self) -> int:
+        """The bytes of the head that is being received, as far as its fields are complete."""
+        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+
+    def _bound_framing(self, exchange: Exchange, size: int) -> None:
+        """Trailers and chunk extensions are dropped, but not without end: they get as much room as a head."""
+        if exchange.request_bytes != self._body_seen:
+            self._body_seen = exchange.request_bytes
+            self._framing_bytes = 0
+            return
+        self._framing_bytes += size
+        if self._framing_bytes > self.core.limits.max_head_bytes:
+            self._spoil(
+                431, "head_too_large", f"the request's trailers are over {self.core.limits.max_head_bytes} bytes"
+            )
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Go on behind a head that asks for another protocol: we do not switch (RFC 9110 section 7.8).
+
+        llhttp stops there with the body unread, so a fresh parser is told the body's framing by a head of our
+        own, which it must not report, and reads on.
+        """
+        if self._poison is not None:
+            return  # CONNECT, or a head that was refused
+        exchange = self._queue[-1]
+        head = exchange.head
+        self.parser = parser = httptools.HttpRequestParser(self)
+        try:
+            if head.chunked or head.length:
+                framing = b"transfer-encoding: chunked" if head.chunked else b"content-length: %d" % (head.length or 0)
+                exchange.request_done = False
+                self._resuming = exchange
+                parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+            if rest:
+                parser.feed_data(rest)
+        except httptools.HttpParserUpgrade as stop:
+            self._ignore_upgrade(rest[stop.args[0] :])
+        except httptools.HttpParserError as error:
+            self._spoil(400, "bad_request", f"the request is not HTTP/1.1: {error}")
 
     def _advance(self) -> None:
         if self._advancing:
@@ -363,8 +483,15 @@ class Downstream(asyncio.Protocol):
         self._arm(monotonic() + LINGER_S)
 
     def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
+        transport = self.transport
+        if transport is None:
+            return
+        if transport.is_closing():
+            transport.abort()  # closed once already, and what was unsent then has not gone out in time
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            self._arm(monotonic() + self.core.limits.write_idle_s)
 
     def _arm(self, deadline: float) -> None:
         self.core.wheel.arm(self, deadline)

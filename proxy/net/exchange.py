@@ -2,9 +2,9 @@
 
     start -> (collect the body, where the unit lies in it) -> decide -> inject -> forward -> relay -> record
 
-An exchange is driven by callbacks of two connections and never waits itself. It holds what has not
-been sent yet (`_pending`), and what is still needed after it was sent (`_captured`: for the single safe
-retry, for shadows, for the log), the latter up to a cap, past which it is dropped and the stream goes on.
+An exchange is driven by callbacks of two connections and never waits itself. It holds the pieces of the
+body that have not been sent yet, and those that are still needed once they were (for the single safe
+retry, for shadows, for the log) up to a cap, past which they are dropped and the stream goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from proxy.errors import ExchangeError, InjectedFault, UpstreamError
 from proxy.exchange import records
-from proxy.http.head import Head, text
+from proxy.http.head import Head, text, without_names
 from proxy.http.outgoing import DIGESTS, error_response, request_head, response_head
 from proxy.net.inject import DEGRADE_LIMIT_BYTES, RequestEffect, degrade_answer, request_effect
 from proxy.net.upstream import UpstreamConnection
@@ -46,75 +46,112 @@ _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 class Exchange:
     """A request and its answer in flight; a `Leg` towards the upstream."""
 
-    # Measured: class attributes as defaults beside an instance dictionary make an exchange in half the
-    # time of forty slots that must all be set.
-    request_done = False
-    request_bytes = 0
-    pending_bytes = 0
-    started = False
-    decision: Decision | None = None
-    exchange_id = ""
-    request_id = b""
-    _connection: UpstreamConnection | None = None
-    _ticket: Ticket | None = None
-    _captured_bytes = 0
-    _capture_limit = PARSE_LIMIT_BYTES
-    _collecting = False
-    _degrading = False
-    _delay_handle: asyncio.TimerHandle | None = None
-    _delay_s = 0.0
-    _effect: RequestEffect | None = None
-    _buffered: list[bytes] | None = None
-    _endpoint = ""
-    _error_type: str | None = None
-    _finished = False
-    _forwarded = False
-    _head_sent = False
-    _answer_chunked = False
-    _request_chunked = False
-    _request_sent = False
-    _keep_bodies = False
-    _response_bytes = 0
-    _response_parts: list[bytes] | None = None
-    _response_type: bytes | None = None
-    _response_encoding: bytes | None = None
-    _retries = 0
-    _status = 0
-    _t_start = 0.0
-    _t_forward = 0.0
-    _ts = 0.0
-    _ttfb_s: float | None = None
-    _teed = False
-    _deadline = 0.0
-    _route: LinkedRoute | None = None
+    __slots__ = (
+        "_answer_chunked",
+        "_buffered",
+        "_capture_limit",
+        "_collecting",
+        "_connection",
+        "_core",
+        "_deadline",
+        "_degrading",
+        "_delay_handle",
+        "_delay_s",
+        "_down",
+        "_effect",
+        "_endpoint",
+        "_error_type",
+        "_finished",
+        "_forwarded",
+        "_head_sent",
+        "_keep_bodies",
+        "_kept",
+        "_parts",
+        "_plan",
+        "_request_chunked",
+        "_request_sent",
+        "_response_bytes",
+        "_response_encoding",
+        "_response_parts",
+        "_response_type",
+        "_retries",
+        "_route",
+        "_sent",
+        "_sent_bytes",
+        "_status",
+        "_t_forward",
+        "_t_start",
+        "_teed",
+        "_ticket",
+        "_ts",
+        "_ttfb_s",
+        "decision",
+        "exchange_id",
+        "head",
+        "held",
+        "is_head",
+        "keep_alive",
+        "request_bytes",
+        "request_done",
+        "request_id",
+        "started",
+    )
+
+    decision: Decision | None
+    _connection: UpstreamConnection | None
+    _ticket: Ticket | None
+    _delay_handle: asyncio.TimerHandle | None
+    _effect: RequestEffect | None
+    _buffered: list[bytes] | None
+    _error_type: str | None
+    _response_parts: list[bytes] | None
+    _response_type: bytes | None
+    _response_encoding: bytes | None
+    _ttfb_s: float | None
+    _route: LinkedRoute | None
 
     def __init__(self, down: Downstream, head: Head, *, keep_alive: bool) -> None:
+        # Chained by value: made for every request, and this way in half the time (measured).
+        self.decision = self._connection = self._ticket = self._delay_handle = None
+        self._effect = self._buffered = self._error_type = self._response_parts = None
+        self._response_type = self._response_encoding = self._ttfb_s = self._route = None
+        self.request_done = self.held = self.started = self._collecting = False
+        self._degrading = self._finished = self._forwarded = self._head_sent = False
+        self._answer_chunked = self._request_chunked = self._request_sent = self._keep_bodies = False
+        self._teed = False
+        self.request_bytes = self._sent = self._sent_bytes = self._response_bytes = 0
+        self._retries = self._status = 0
+        self._delay_s = self._t_start = self._t_forward = self._ts = 0.0
+        self._deadline = 0.0
+        self._kept = True
+        self._capture_limit = PARSE_LIMIT_BYTES
+        self.exchange_id = self._endpoint = ""
+        self.request_id = b""
+        self._parts: list[bytes] = []
         self._down = down
-        self._core = down.core
-        self._plan = down.core.plan
+        self._core = core = down.core
+        self._plan = core.plan
         self.head = head
         self.is_head = head.method == "HEAD"
         self.keep_alive = keep_alive
-        self.pending: list[bytes] = []
-        self._captured: list[bytes] | None = []
 
     # -- the caller's side
 
     def on_body(self, data: bytes) -> None:
         """Body bytes have come; they are worked on in `on_request_progress`."""
-        if self._finished:
-            return
-        size = len(data)
-        self.request_bytes += size
-        self.pending.append(data)
-        self.pending_bytes += size
-        captured = self._captured
-        if captured is not None:
-            self._captured_bytes += size
-            if self._captured_bytes > self._capture_limit and self.decision is not None:
-                self._captured = None
-            else:
-                captured.append(data)
+        if not self._finished:
+            self.request_bytes += len(data)
+            self._parts.append(data)
+
+    @property
+    def cut_by_reset(self) -> bool:
+        """Whether a cut must be a reset: an answer that ends with its connection would look complete else."""
+        return self.head.version == "1.0" or not self._head_sent
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Body bytes that wait for the upstream."""
+        return self.request_bytes - self._sent_bytes
 
     def start(self) -> None:
         """The head is complete and it is this exchange's turn."""
@@ -163,7 +200,7 @@ class Exchange:
         if self._collecting:
             self._collect()
         elif self._connection is not None:
-            self._pump()
+            self._pump(self._connection, monotonic())
         if self.request_done and not self._teed and not self._finished:
             self._tee()
 
@@ -186,16 +223,19 @@ class Exchange:
 
     def on_caller_slow(self) -> None:
         """Stop reading the answer until the caller has taken what there is."""
-        if self._connection is not None:
-            self._connection.pause_reading()
-            self._connection.arm("total", self._deadline)
+        connection = self._connection
+        # At its last byte a connection is about to go back to the pool: it must not go paused.
+        if connection is not None and connection.head_complete and not connection.done:
+            connection.pause_reading()
+            connection.arm("total", self._deadline)
 
     def on_caller_ready(self) -> None:
         """Go on reading the answer."""
         connection = self._connection
         if connection is not None:
             connection.resume_reading()
-            self._arm("idle", connection)
+            if connection.head_complete:
+                self._arm("idle", connection, monotonic())
 
     # -- decide
 
@@ -210,7 +250,7 @@ class Exchange:
             return
         else:
             try:
-                body = Body(msgspec.json.decode(b"".join(self.pending)), "")
+                body = Body(msgspec.json.decode(b"".join(self._parts)), "")
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                 body = Body(reason="body_not_json")
         self._collecting = False
@@ -225,18 +265,14 @@ class Exchange:
             self._refuse(*decision.refusal)
             return
         log = plan.data.log
-        if log.enabled:
-            self._keep_bodies = bool(decision.shadows) or passes_gate(
-                "log-bodies", self.exchange_id, plan.bodies_threshold
-            )
-            if self._keep_bodies:
-                self._response_parts = []
-        limit = max(REPLAY_LIMIT_BYTES, log.max_body_bytes if self._keep_bodies else 0)
+        limit = REPLAY_LIMIT_BYTES
+        if log.enabled and (decision.shadows or passes_gate("log-bodies", self.exchange_id, plan.bodies_threshold)):
+            self._keep_bodies = True
+            self._response_parts = []
+            limit = max(limit, log.max_body_bytes)
         for shadow in decision.shadows:
             limit = max(limit, shadow.data.max_body_bytes)
         self._capture_limit = limit
-        if self._captured_bytes > limit:
-            self._captured = None
         if decision.faults:
             self._inject()
         else:
@@ -251,9 +287,8 @@ class Exchange:
             core.counters.add("faults_injected", fault.name, type(fault.data.kind).__name__.lower())
         self._degrading = bool(effect.degradations)
         if effect.delay_s > 0:
-            timeouts = core.pool(self.decision.upstream).data.timeouts
+            timeouts = core.pool(self.decision.upstream, self._plan).data.timeouts
             patience = min(timeouts.first_byte_s, timeouts.total_s)
-            self._deadline = monotonic() + timeouts.total_s
             self._delay_s = min(effect.delay_s, patience)
             after = self._after_delay if effect.delay_s < patience else self._delayed_too_long
             self._delay_handle = core.loop.call_later(self._delay_s, after)
@@ -284,14 +319,11 @@ class Exchange:
 
     def _forward(self, *, fresh: bool = False) -> None:
         assert self.decision is not None
-        core = self._core
-        pool = core.pool(self.decision.upstream)
-        timeouts = pool.data.timeouts
-        if not self._deadline:
-            self._deadline = monotonic() + timeouts.total_s
-        self._ticket = pool.acquire(self, fresh=fresh)
-        if self._connection is not None or self._finished:
-            self._ticket = None
+        pool = self._core.pool(self.decision.upstream, self._plan)
+        self._deadline = self._t_start + pool.data.timeouts.total_s
+        ticket = pool.acquire(self, fresh=fresh)
+        if ticket is not None and self._connection is None and not self._finished:
+            self._ticket = ticket
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         """Write the head and whatever of the body is here, in one go."""
@@ -299,12 +331,12 @@ class Exchange:
         if self._finished:
             connection.abandon()
             return
-        core = self._core
         self._connection = connection
         self._endpoint = connection.endpoint.label
+        now = monotonic()
         if not self._forwarded:
             self._forwarded = True
-            self._t_forward = monotonic()
+            self._t_forward = now
         head = self.head
         if head.length is not None:
             framing = b"content-length: %d\r\n" % head.length
@@ -319,60 +351,64 @@ class Exchange:
             host=connection.host_header(head),
             request_id=self.request_id,
             peer=self._down.peer_bytes,
-            via=core.via,
+            via=self._core.via,
             framing=framing,
             drop=_DROP_ENCODING if self._degrading else _NONE,
             extra=_IDENTITY if self._degrading else b"",
         )
-        self._pump(out)
+        self._pump(connection, now, out)
         if self.request_done and not self._teed:
             self._tee()
 
-    def _pump(self, head: bytes = b"") -> None:
+    def _pump(self, connection: UpstreamConnection, now: float, head: bytes = b"") -> None:
         """Send what has come of the request; the last piece ends it."""
-        connection = self._connection
-        assert connection is not None
         if self._request_sent:
             return
-        self._request_sent = self.request_done
-        pending = self.pending
-        if pending:
-            self.pending = []
-            self.pending_bytes = 0
+        done = self._request_sent = self.request_done
+        parts = self._parts
+        unsent = parts if not self._sent else parts[self._sent :]
+        self._sent = len(parts)
+        self._sent_bytes = self.request_bytes
         if self._request_chunked:
-            body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in pending)
-            if self.request_done:
-                body += b"0\r\n\r\n"
-            connection.write(head + body)
-        elif len(pending) == 1 and len(pending[0]) < 65536:
-            connection.write(head + pending[0])
+            body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in unsent)
+            connection.write(head + body + b"0\r\n\r\n" if done else head + body)
+        elif len(unsent) == 1 and len(unsent[0]) < 65536:
+            connection.write(head + unsent[0])
         else:
             if head:
                 connection.write(head)
-            for part in pending:
+            for part in unsent:
                 connection.write(part)
-        if connection.write_paused:
-            # Hold back the caller: one more read at most lies in `pending`.
-            self.pending_bytes = max(self.pending_bytes, 1 << 30)
+        if self.request_bytes > self._capture_limit:
+            # Too much to keep: the stream goes on, but it can neither be repeated nor teed nor logged.
+            self._kept = False
+            parts.clear()
+            self._sent = 0
         if not connection.head_complete:
-            self._arm("first byte" if self.request_done else "request body", connection)
-        self._down.update_reading()
+            if done:
+                self._arm("first byte", connection, now)
+            elif connection.write_paused:
+                self._arm("request body", connection, now)
+            else:
+                connection.arm("total", self._deadline)  # it is the caller who keeps us waiting
+        if connection.write_paused or self.held or self.request_bytes > REPLAY_LIMIT_BYTES:
+            # Reading may also have stopped at as many bytes, while there was no connection to send them on.
+            self.held = connection.write_paused
+            self._down.update_reading()
 
     def on_writable(self) -> None:
         """The upstream has caught up; let the caller go on."""
         if self._finished:
             return
-        self.pending_bytes = sum(len(part) for part in self.pending)
+        self.held = False
         if self._connection is not None:
-            self._pump()
+            self._pump(self._connection, monotonic())
         self._down.update_reading()
 
-    def _arm(self, phase: str, connection: UpstreamConnection) -> None:
+    def _arm(self, phase: str, connection: UpstreamConnection, now: float) -> None:
         timeouts = connection.pool.data.timeouts
         # An injected delay counts against the wait for the first byte, as a slow upstream's would.
-        seconds = timeouts.first_byte_s - self._delay_s if phase == "first byte" else timeouts.idle_s
-        now = monotonic()
-        deadline = now + seconds
+        deadline = now + (timeouts.first_byte_s - self._delay_s if phase == "first byte" else timeouts.idle_s)
         if deadline < self._deadline:
             connection.arm(phase, deadline)
         else:
@@ -391,20 +427,19 @@ class Exchange:
             self._retries += 1
             self._request_sent = False
             core.counters.add("retries", self.decision.upstream)
-            self.pending = list(self._captured or ())
-            self.pending_bytes = self._captured_bytes
+            self._sent = self._sent_bytes = 0
             self._forward(fresh=True)
             return
         if self.decision is not None:
             core.counters.add("upstream_errors", self.decision.upstream, error.error_type)
-            core.pool(self.decision.upstream).note_trouble(monotonic())
+            core.pool(self.decision.upstream, self._plan).note_trouble(monotonic())
         self._fail(error)
 
     def _may_repeat(self) -> bool:
         """Once, on a fresh connection, with the whole body still here, and only where repeating is safe."""
-        if self._retries or self._head_sent or self._captured is None or self.decision is None:
+        if self._retries or self._head_sent or not self._kept or self.decision is None:
             return False
-        idempotent = self._core.pool(self.decision.upstream).data.idempotent
+        idempotent = self._core.pool(self.decision.upstream, self._plan).data.idempotent
         if idempotent is not None:
             return idempotent
         return self.head.method in _SAFE_METHODS or (self.head.method == "POST" and is_predict_path(self.head.path))
@@ -414,20 +449,21 @@ class Exchange:
         if self._finished:
             connection.abandon()
             return
+        now = monotonic()
         out: list[bytes] = []
         if not self._head_sent and connection.head_complete:
             if self._ttfb_s is None:
-                self._ttfb_s = monotonic() - self._t_forward
+                self._ttfb_s = now - self._t_forward
                 self._status = connection.status
             if self._degrading and self._hold_for_degrading(connection):
                 return
-            if not self._head_sent:
-                out.append(self._answer_head(connection))
-        parts = connection.take_parts() if connection.parts else ()
-        if parts or self._buffered:
-            if self._buffered:
-                parts = [*self._buffered, *parts]
-                self._buffered = None
+            out.append(self._answer_head(connection))
+        parts = connection.parts
+        if self._buffered:
+            parts = [*self._buffered, *parts]
+            self._buffered = None
+        if parts:
+            connection.parts = []
             self._relay(parts, out)
         if connection.done:
             if self._answer_chunked:
@@ -435,30 +471,30 @@ class Exchange:
             self._send(out)
             self._finish()
             return
-        if out:
-            self._send(out)
+        self._send(out)
         if connection.head_complete:
             if self._down.write_paused:
+                connection.pause_reading()  # the buffer may have been full before this answer began
                 connection.arm("total", self._deadline)
             else:
-                self._arm("idle", connection)
+                self._arm("idle", connection, now)
 
     def _send(self, out: list[bytes]) -> None:
-        if len(out) == 1:
-            self._down.write(out[0])
-        elif out:
-            self._down.write(b"".join(out))
+        transport = self._down.transport
+        if out and transport is not None:
+            transport.write(out[0] if len(out) == 1 else b"".join(out))
 
-    def _relay(self, parts: list[bytes] | tuple[()], out: list[bytes]) -> None:
-        capture = self._response_parts
-        for part in parts:
-            self._response_bytes += len(part)
-            if self._answer_chunked:
+    def _relay(self, parts: list[bytes], out: list[bytes]) -> None:
+        size = sum(map(len, parts)) if len(parts) > 1 else len(parts[0])
+        self._response_bytes += size
+        if self._answer_chunked:
+            for part in parts:
                 out += (b"%x\r\n" % len(part), part, b"\r\n")
-            else:
-                out.append(part)
+        else:
+            out += parts
+        capture = self._response_parts
         if capture is not None:
-            if self._response_bytes > self._core.plan.data.log.max_body_bytes:
+            if self._response_bytes > self._plan.data.log.max_body_bytes:
                 self._response_parts = None
             else:
                 capture += parts
@@ -467,10 +503,10 @@ class Exchange:
         """The head of the answer; its framing is ours, whatever the upstream's was."""
         self._head_sent = True
         answer = connection.answer
-        drop = _NONE
+        fields = answer.block
         if length is not None:
             framing = b"content-length: %d\r\n" % length
-            drop = DIGESTS
+            fields = b"".join(without_names(answer.lines, DIGESTS))
         elif answer.length is not None and not answer.chunked:
             framing = b"content-length: %b\r\n" % answer.length if connection.status != 204 else b""
         elif not (connection.close_delimited or answer.chunked) or self.is_head:
@@ -487,12 +523,11 @@ class Exchange:
             self._down.keep_alive = False  # an early answer: the rest of the request is not waited for
         return response_head(
             connection.status,
-            answer.lines,
+            fields,
             request_id=self.request_id,
             via=self._core.via,
             framing=framing,
             closing=self._down.connection_line(),
-            drop=drop,
             extra=self._revealed(),
         )
 
@@ -534,7 +569,7 @@ class Exchange:
         if not reason:
             buffered += connection.take_parts()
             if not connection.done:
-                self._arm("idle", connection)
+                self._arm("idle", connection, monotonic())
                 return True
             body = b"".join(buffered)
             content_type = text(answer.content_type) if answer.content_type is not None else None
@@ -605,7 +640,7 @@ class Exchange:
         self._down.write(
             response_head(
                 status,
-                [b"content-type", b": ", content_type, b"\r\n"],
+                b"content-type: %b\r\n" % content_type,
                 request_id=self.request_id,
                 via=self._core.via,
                 framing=b"content-length: %d\r\n" % len(body),
@@ -636,22 +671,20 @@ class Exchange:
         if connection is not None:
             connection.release(request_written=self._request_sent)
             if self._status >= 500 and self.decision is not None:
-                core.pool(self.decision.upstream).note_trouble(now)
+                core.pool(self.decision.upstream, self._plan).note_trouble(now)
         if not self._teed:
             self._tee()
         latency = now - self._t_start
         decision = self.decision
-        route = self._route
         # What we added: everything before the upstream was written to, but for an injected delay.
         overhead = max(self._t_forward - self._t_start - self._delay_s, 0.0) if self._forwarded else latency
-        if decision is not None and route is not None:
-            labels = (route.name, decision.arm, decision.upstream)
+        if decision is not None:
+            labels = decision.labels
         else:
-            labels = (route.name if route is not None else "", "", "")
+            labels = (self._route.name if self._route is not None else "", "", "")
         core.counters.finished(labels, self._status, latency, overhead)
         if core.log is not None and self._plan.data.log.enabled:
             core.log.append(self._record(latency, overhead))
-        self._captured = None
         down = self._down
         if cut:
             down.abort()
@@ -665,9 +698,9 @@ class Exchange:
         if decision is None or not decision.shadows:
             return
         core = self._core
-        body = b"".join(self._captured) if self._captured is not None else None
+        body = b"".join(self._parts) if self._kept else None
         for shadow in decision.shadows:
-            core.tee(shadow, self, body, error_type=self._error_type)
+            core.tee(shadow, self, body, plan=self._plan, error_type=self._error_type)
 
     def _record(self, latency: float, queue_s: float) -> records.Exchange:
         core = self._core
@@ -679,10 +712,10 @@ class Exchange:
         if self._keep_bodies:
             if not self.request_done:
                 errors.append("request_incomplete")
-            elif self._captured is None or self._captured_bytes > limit:
+            elif not self._kept or self.request_bytes > limit:
                 errors.append("request_too_large")
             else:
-                request = b"".join(self._captured)
+                request = b"".join(self._parts)
             if self._response_parts is not None:
                 if self._error_type is None:
                     response = b"".join(self._response_parts)

@@ -1,8 +1,8 @@
 """The log's write end: frames into a bounded buffer on the loop, segments by a thread of their own.
 
 The loop never waits for the disk. When the thread cannot keep up the buffer fills and records are
-dropped and counted; when the disk is full the bytes of the failed write are cut off again, so that a
-segment always ends at a frame, and the records in it are counted as dropped.
+dropped and counted; when the disk is full the torn frame is cut off again, so that a segment always ends
+at a frame, and the records that did not get in are counted as dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from proxy.exchange.frames import MAGIC, append_frame
+from proxy.exchange.frames import MAGIC, append_frame, count_frames, whole_frames
 from proxy.exchange.records import Record
 from proxy.exchange.segments import segment_name
 from proxy.plan.data import LogSettings
@@ -40,6 +40,7 @@ class LogWriter:
         self.dropped = 0
         self.last_error = ""
         self._fd = -1
+        self._kept = 0
         self._segment_size = 0
         self._segment_started = 0.0
         self._sequence = 0
@@ -83,10 +84,14 @@ class LogWriter:
         now = time.monotonic()
         if count:
             try:
+                self._kept = 0
                 self._check_spool(now)
                 self._write(buffer, now)
             except OSError as error:
-                self.dropped += count
+                kept = count_frames(memoryview(buffer)[: self._kept])
+                self.written += kept
+                self.written_bytes += self._kept
+                self.dropped += count - kept
                 self.last_error = error.strerror or str(error)
             else:
                 self.written += count
@@ -99,25 +104,28 @@ class LogWriter:
             self._end_segment()
 
     def _write(self, buffer: bytearray, now: float) -> None:
+        """Append `buffer`; a failure cuts off the torn frame and leaves `_kept` at the bytes that are whole."""
+        self._kept = 0
         if self._fd < 0:
             self._begin_segment(now)
-        view = memoryview(buffer)
-        offset = 0
-        try:
-            while offset < len(view):
-                offset += os.write(self._fd, view[offset:])
-        except OSError:
-            # Back to the last whole frame; if even that fails the segment is left, and its torn tail is
-            # recognised by the reader.
+        written = 0
+        with memoryview(buffer) as view:
             try:
-                os.ftruncate(self._fd, self._segment_size)
-                os.lseek(self._fd, self._segment_size, os.SEEK_SET)
+                while written < len(view):
+                    written += os.write(self._fd, view[written:])
+                self._kept = written
             except OSError:
-                self._end_segment()
-            raise
-        finally:
-            view.release()
-        self._segment_size += offset
+                # Whole frames may have been read and committed already, so they stay; only the torn one goes.
+                # If even that fails the segment is left, and the reader recognises its torn tail.
+                self._kept = whole_frames(view[:written])
+                try:
+                    os.ftruncate(self._fd, self._segment_size + self._kept)
+                    os.lseek(self._fd, 0, os.SEEK_END)
+                except OSError:
+                    self._end_segment()
+                raise
+            finally:
+                self._segment_size += self._kept
 
     def _begin_segment(self, now: float) -> None:
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -12,11 +12,18 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 from time import monotonic
+from typing import Final
 
 from proxy.errors import UpstreamError
+from proxy.http.outgoing import AnswerHead
 from proxy.net.upstream import Leg, UpstreamConnection
 from proxy.net.wheel import Wheel
 from proxy.plan.data import Upstream
+
+# Heads remembered per pool, and how large one may be to be remembered.
+HEADS_KEPT: Final = 256
+HEAD_KEPT_BYTES: Final = 2048
+HEADS_RENEWED_S: Final = 10.0
 
 
 class Endpoint:
@@ -37,12 +44,12 @@ class Endpoint:
 class Ticket:
     """A leg that waits for a connection, with its deadline on the wheel."""
 
-    __slots__ = ("deadline", "leg", "slot")
+    __slots__ = ("deadline", "due", "leg")
 
     def __init__(self, leg: Leg) -> None:
         self.leg: Leg | None = leg
         self.deadline = inf
-        self.slot = 0
+        self.due = inf
 
     def take(self) -> Leg | None:
         """The leg, once; None when it has given up."""
@@ -81,6 +88,24 @@ class Pool:
         self._waiting: deque[Ticket] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_trouble = -inf
+        self.heads: dict[bytes, AnswerHead] = {}
+        self._heads_since = -inf
+        self._heads_repeat = True
+
+    def remember_head(self, raw: bytes, head: AnswerHead) -> None:
+        """Keep the sorted form of a head that llhttp has parsed, to recognise the same bytes again.
+
+        A model answers with the same few heads, renewed once a second by their Date. Where they fill the
+        memory faster than that they are all different, and remembering them is of no use.
+        """
+        if len(raw) > HEAD_KEPT_BYTES or not self._heads_repeat:
+            return
+        if len(self.heads) >= HEADS_KEPT:
+            now = monotonic()
+            self._heads_repeat = now - self._heads_since > HEADS_RENEWED_S
+            self._heads_since = now
+            self.heads.clear()
+        self.heads[raw] = head
 
     def acquire(self, leg: Leg, *, fresh: bool = False) -> Ticket | None:
         """Give `leg` a connection: at once if one is idle, else through `on_connected` later.
@@ -94,7 +119,10 @@ class Pool:
         endpoints = self.endpoints
         endpoint = endpoints[0] if len(endpoints) == 1 else self._choose()
         if not fresh:
-            connection = self._idle(endpoint)
+            idle = endpoint.idle
+            connection = idle.pop() if idle else None
+            if connection is None or connection.closed:
+                connection = self._search_idle(endpoint, connection)
             if connection is not None:
                 connection.endpoint.in_use += 1
                 connection.begin(leg)
@@ -103,7 +131,7 @@ class Pool:
         ticket = Ticket(leg)
         if self.open < self._max_connections:
             self._open(endpoint, ticket)
-        elif len(self._waiting) < self._max_pending:
+        elif self._queue_length() < self._max_pending:
             self._waiting.append(ticket)
         else:
             leg.on_failure(UpstreamError("upstream_overloaded", 503, "too many requests wait for this upstream"), None)
@@ -113,10 +141,11 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """Take a connection back from its leg, or hear that it is gone. Harmless when repeated."""
-        if connection.phase == "gone":
+        phase = connection.phase
+        if phase == "gone":
             return
         endpoint = connection.endpoint
-        if connection.phase != "idle":
+        if phase != "idle":
             endpoint.in_use -= 1
         if reusable and not self.retired:
             ticket = self._next_waiting() if self._waiting else None
@@ -124,7 +153,6 @@ class Pool:
                 leg = ticket.take()
                 assert leg is not None
                 endpoint.in_use += 1
-                connection.phase = "busy"
                 connection.begin(leg)
                 leg.on_connected(connection)
                 return
@@ -168,21 +196,24 @@ class Pool:
         count = len(endpoints)
         return min((endpoints[(self._turn + i) % count] for i in range(count)), key=lambda e: e.in_use)
 
-    def _idle(self, endpoint: Endpoint) -> UpstreamConnection | None:
-        """An idle connection, to `endpoint` if there is one, to another if no more can be opened."""
-        idle = endpoint.idle
-        while idle:
-            connection = idle.pop()
-            connection.phase = "busy"
+    def _search_idle(self, endpoint: Endpoint, connection: UpstreamConnection | None) -> UpstreamConnection | None:
+        """A live idle connection to `endpoint`, after `connection` was found closed; to another if no more may open."""
+        while connection is not None:
             if not connection.closed:
                 return connection
-            endpoint.in_use += 1
             self.give_back(connection, reusable=False)
+            connection = endpoint.idle.pop() if endpoint.idle else None
         if self.open >= self._max_connections:
             for other in self.endpoints:
                 if other.idle:
-                    return self._idle(other)
+                    return self._search_idle(other, other.idle.pop())
         return None
+
+    def _queue_length(self) -> int:
+        """How many wait, without those at the front who have given up."""
+        while self._waiting and self._waiting[0].leg is None:
+            self._waiting.popleft()
+        return len(self._waiting)
 
     def _next_waiting(self) -> Ticket | None:
         while self._waiting:
@@ -211,8 +242,8 @@ class Pool:
                 UpstreamError("connect_timeout", 504, f"no connection to the upstream within {timeout:g} s"),
             )
             return
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a host name
+            reason = getattr(error, "strerror", None) or str(error)
             self._not_connected(
                 endpoint, ticket, UpstreamError("connect_failed", 502, f"cannot connect to the upstream: {reason}")
             )

@@ -20,7 +20,7 @@ from proxy.http.outgoing import request_head
 from proxy.net.pool import Pool, Ticket
 from proxy.net.upstream import UpstreamConnection
 from proxy.plan.decide import shadow_method_allowed
-from proxy.plan.link import LinkedShadow
+from proxy.plan.link import LinkedPlan, LinkedShadow
 from proxy.predictions.recognise import is_predict_path
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ _CALLER_ERRORS: Final = frozenset(("client_abort", "write_timeout", "body_timeou
 class ShadowRunner:
     """All legs of one shadow in one worker."""
 
-    def __init__(self, core: Core, shadow: LinkedShadow) -> None:
+    def __init__(self, core: Core, shadow: LinkedShadow, *, plan: LinkedPlan) -> None:
         self.core = core
         self.shadow = shadow
         self.data = shadow.data
-        self.pool: Pool = core.shadow_pool(shadow)
+        self.pool: Pool = core.shadow_pool(shadow, plan)
         self.active: set[ShadowLeg] = set()
         self.waiting: deque[ShadowLeg] = deque()
         self.inflight_bytes = 0
@@ -72,12 +72,18 @@ class ShadowRunner:
             self._skip(exchange, "dropped_bytes")
         elif len(self.active) < data.max_concurrency:
             ShadowLeg(self, exchange, body).start()
-        elif len(self.waiting) < data.max_queue:
+        elif self._queue_length() < data.max_queue:
             leg = ShadowLeg(self, exchange, body)
             self.waiting.append(leg)
             self.core.wheel.arm(leg, leg.deadline_at)
         else:
             self._skip(exchange, "dropped_queue")
+
+    def _queue_length(self) -> int:
+        """How many wait, without those at the front whose deadline has passed."""
+        while self.waiting and self.waiting[0].ended:
+            self.waiting.popleft()
+        return len(self.waiting)
 
     def _skip(self, exchange: Exchange, outcome: str, error_type: str | None = None) -> None:
         leg = ShadowLeg(self, exchange, b"")
@@ -122,9 +128,9 @@ class ShadowLeg:
         "_ttfb_s",
         "deadline",
         "deadline_at",
+        "due",
         "ended",
         "is_head",
-        "slot",
     )
 
     def __init__(self, runner: ShadowRunner, exchange: Exchange, body: bytes) -> None:
@@ -149,7 +155,7 @@ class ShadowLeg:
         self._ttfb_s: float | None = None
         self.deadline_at = self._t_start + runner.data.deadline_s
         self.deadline = inf
-        self.slot = 0
+        self.due = inf
         self.ended = False
         runner.inflight_bytes += self._size
 
@@ -157,13 +163,17 @@ class ShadowLeg:
         """Ask for a connection."""
         runner = self._runner
         runner.active.add(self)
+        self.deadline = inf  # of the queue
         self._ticket = runner.pool.acquire(self)
         if self._connection is not None or self.ended:
             self._ticket = None
+        else:
+            runner.core.wheel.arm(self, self.deadline_at)
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         """Write the whole request; what the shadow does not read stays in this connection's buffer."""
         self._ticket = None
+        self.deadline = inf
         if self.ended:
             connection.abandon()
             return
@@ -216,8 +226,8 @@ class ShadowLeg:
             self.end("error", error.error_type)
 
     def on_deadline(self, now: float) -> None:  # noqa: ARG002
-        """Waited too long in the queue."""
-        self.end("timeout", "queue_timeout")
+        """Waited too long in the queue, or for a connection."""
+        self.end("timeout", "queue_timeout" if self._ticket is None else "connect_timeout")
 
     def end(self, outcome: str, error_type: str | None = None) -> None:
         """Record the outcome and free everything; only the first call counts."""

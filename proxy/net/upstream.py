@@ -58,6 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
         "closed",
         "deadline",
         "done",
+        "due",
         "endpoint",
         "error",
         "head_complete",
@@ -69,7 +70,6 @@ class UpstreamConnection(asyncio.Protocol):
         "parts",
         "phase",
         "pool",
-        "slot",
         "status",
         "surplus",
         "transport",
@@ -88,7 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.write_paused = False
         self.keepalive_s = pool.data.keepalive_s
         self.deadline = inf
-        self.slot = 0
+        self.due = inf
         self.phase = "busy"
         self._reset()
 
@@ -112,6 +112,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.uses:
             self._reset()
         self.uses += 1
+        self.phase = "busy"
         if self.parser is None:
             self.parser = httptools.HttpResponseParser(self)
 
@@ -139,21 +140,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     def release(self, *, request_written: bool) -> None:
         """Give the connection back after a complete response; it is closed unless it is clean."""
-        leg, self.leg = self.leg, None
-        if leg is not None and leg.is_head:
+        if self.leg is not None and self.leg.is_head:
             self.parser = None
+        self.leg = None
         transport = self.transport
-        reusable = (
-            request_written
+        self.pool.give_back(
+            self,
+            reusable=request_written
             and self.done
             and self.answer.keep_alive
-            and not self.surplus
-            and not self.close_delimited
-            and not self.closed
+            and not (self.surplus or self.close_delimited or self.closed or self.error)
             and transport is not None
-            and not transport.get_write_buffer_size()
+            and not transport.get_write_buffer_size(),
         )
-        self.pool.give_back(self, reusable=reusable)
 
     def abandon(self) -> None:
         """Close the connection in the middle of whatever it does; the leg hears nothing more."""
@@ -192,6 +191,19 @@ class UpstreamConnection(asyncio.Protocol):
         if leg is None:
             self.pool.give_back(self, reusable=False)  # nobody asked for these
             return
+        at_start = not self.status and not self.head_size and not self.error
+        end = data.find(b"\r\n\r\n") if at_start else -1
+        if end > 0:
+            known = self.pool.heads.get(data[:end])
+            if known is not None and known.body_length == len(data) - end - 4 and not leg.is_head:
+                # The very bytes that llhttp parsed before, and exactly the body that they announce.
+                self.status = known.status
+                self.answer = known
+                self.head_complete = self.done = True
+                if known.body_length:
+                    self.parts = [data[end + 4 :]]
+                self._tell(leg)
+                return
         assert self.parser is not None
         try:
             self.parser.feed_data(data)
@@ -209,6 +221,27 @@ class UpstreamConnection(asyncio.Protocol):
                     502,
                     f"the upstream's answer has a head over {MAX_RESPONSE_HEAD_BYTES} bytes",
                 )
+        elif self.parts or self.done:
+            self.head_size = 1
+        else:
+            # Trailers and chunk extensions are dropped, but not without end: they get as much room as a head.
+            self.head_size += len(data)
+            if self.head_size > MAX_RESPONSE_HEAD_BYTES:
+                self.error = self.error or UpstreamError(
+                    "upstream_protocol", 502, "the upstream's trailers are too long"
+                )
+        if (
+            end > 0
+            and self.done
+            and not self.surplus
+            and self.answer.body_length == len(data) - end - 4
+            and not leg.is_head
+        ):
+            self.pool.remember_head(data[:end], self.answer)
+        self._tell(leg)
+
+    def _tell(self, leg: Leg) -> None:
+        """Let the leg look at what came."""
         try:
             if self.error is not None and not self.done:
                 leg.on_failure(self.error, self)
@@ -271,8 +304,8 @@ class UpstreamConnection(asyncio.Protocol):
         """One header, or a trailer, which is dropped because nobody looks at the list any more."""
         self.headers.append((name.lower(), value))
 
-    def on_status(self, phrase: bytes) -> None:  # noqa: ARG002
-        """A status line: after a complete answer it begins one that was not asked for."""
+    def on_message_begin(self) -> None:
+        """The first byte of a message: after a complete answer it begins one that was not asked for."""
         if self.done:
             self.surplus = True
 
@@ -289,11 +322,12 @@ class UpstreamConnection(asyncio.Protocol):
                 )
             self.headers = []  # interim answers (100, 103) are not passed on
             return
-        answer = self.answer = AnswerHead(self.headers, version=self.parser.get_http_version())
+        answer = self.answer = AnswerHead(self.headers, version=self.parser.get_http_version(), status=status)
         self.status = status
         self.head_complete = True
         if answer.problem:
             self.error = UpstreamError("upstream_protocol", 502, answer.problem)
+            return
         if answer.keep_alive_s is not None:
             # A second to spare, so that we never write into a connection that is being closed.
             self.keepalive_s = min(self.pool.data.keepalive_s, max(answer.keep_alive_s - 1.0, 0.0))
@@ -312,5 +346,5 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The message ends here, unless it was an interim one."""
-        if self.head_complete and not self.surplus:
+        if self.head_complete and not self.surplus and self.error is None:
             self.done = True

@@ -17,10 +17,10 @@ _PER_SECOND: Final = 1 / TICK_S
 
 
 class Timed(Protocol):
-    """What the wheel needs of an item; `slot` 0 means that it is in none."""
+    """What the wheel needs of an item: when it is to fire, and when it will next be looked at (inf: never)."""
 
     deadline: float
-    slot: int
+    due: float
 
     def on_deadline(self, now: float) -> None:
         """Called once the deadline has passed; the item is out of the wheel then."""
@@ -38,17 +38,18 @@ class Wheel:
     def arm(self, item: Timed, deadline: float) -> None:
         """Let `item` fire at `deadline` instead of whatever it was armed for."""
         item.deadline = deadline
-        slot = int(deadline * _PER_SECOND) + 1
-        current = item.slot
-        if current == 0 or slot < current:
-            item.slot = slot
-            if slot <= self._current:
-                slot = item.slot = self._current + 1
-            items = self._slots.get(slot)
-            if items is None:
-                self._slots[slot] = [item]
-            else:
-                items.append(item)
+        if deadline < item.due:
+            self._place(item, deadline)
+
+    def _place(self, item: Timed, deadline: float) -> None:
+        """Put `item` into the slot that is looked at after `deadline`."""
+        slot = max(int(deadline * _PER_SECOND), self._current) + 1
+        item.due = slot * TICK_S
+        items = self._slots.get(slot)
+        if items is None:
+            self._slots[slot] = [item]
+        else:
+            items.append(item)
 
     @staticmethod
     def disarm(item: Timed) -> None:
@@ -64,14 +65,15 @@ class Wheel:
         last = int(now * _PER_SECOND)
         while self._current < last:
             self._current += 1
+            due = self._current * TICK_S
             for item in self._slots.pop(self._current, ()):
-                if item.slot != self._current:
-                    continue  # it was moved to an earlier slot and has fired there
-                item.slot = 0
+                if item.due != due:
+                    continue  # it was moved to an earlier slot and has been looked at there
+                item.due = inf
                 if item.deadline == inf:
                     continue
                 if item.deadline > now:
-                    self.arm(item, item.deadline)
+                    self._place(item, item.deadline)
                 else:
                     item.deadline = inf
                     item.on_deadline(now)

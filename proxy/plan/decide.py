@@ -15,7 +15,16 @@ from proxy.http.head import Head
 from proxy.plan.data import Abort, Reset
 from proxy.plan.decision import ASSIGNED, Decision
 from proxy.plan.hashing import choose_arm, passes_gate
-from proxy.plan.link import MAX_UNIT_CHARS, LinkedExperiment, LinkedFault, LinkedPlan, LinkedRoute, LinkedShadow
+from proxy.plan.link import (
+    MAX_UNIT_CHARS,
+    MEMO_UNITS,
+    LinkedExperiment,
+    LinkedFault,
+    LinkedPlan,
+    LinkedRoute,
+    LinkedShadow,
+    Placement,
+)
 
 _SHADOWED_BY_DEFAULT: Final = frozenset(("GET", "HEAD", "POST"))
 
@@ -63,28 +72,34 @@ def decide(
     Returns:
         The decision; `refusal` is set when no upstream is to be asked.
     """
-    decision = Decision()
     if route is None:
         route = find_route(plan, head)
-    decision.route = route
+    decision = Decision(route)
     if route is None:
         decision.refusal = (404, "no_route", "no route matches this request")
         return decision
-    decision.upstream = route.data.upstream
     unit = _find_unit(route, head, body, decision)
-    if unit is None and route.data.no_unit == "reject" and route.unit:
-        sources = ", ".join(label for label, _, _ in route.unit)
-        decision.refusal = (400, "no_unit", f"this route needs a unit: {sources} ({decision.unit_reason})")
-        return decision
-    for experiment in route.experiments:
-        _assign(experiment, unit, exchange_id, decision, draws=route.data.no_unit == "random")
+    if unit is None:
+        if route.data.no_unit == "reject" and route.unit:
+            sources = ", ".join(label for label, _, _ in route.unit)
+            decision.refusal = (400, "no_unit", f"this route needs a unit: {sources} ({decision.unit_reason})")
+            return decision
+        placement = _place(route, None, exchange_id)
+    else:
+        # A memo, not a state: the placement of a unit is a function of the plan and the unit.
+        known = route.memo.get(unit)
+        if known is None:
+            known = _place(route, unit, exchange_id)
+            if len(route.memo) >= MEMO_UNITS:
+                route.memo.clear()
+            route.memo[unit] = known
+        placement = known
+    decision.assignments, decision.arm, decision.upstream, decision.labels = placement
     if faults and unit is not None:
         _choose_faults(faults, head, unit, decision)
     # An injected abort or reset never reaches the primary, so there is nothing to pair a shadow with.
     if route.shadows and not any(isinstance(fault.data.kind, Abort | Reset) for fault in decision.faults):
-        for shadow in route.shadows:
-            if _is_sampled(shadow, unit, exchange_id):
-                decision.shadows.append(shadow)
+        decision.shadows = [shadow for shadow in route.shadows if _is_sampled(shadow, unit, exchange_id)]
     return decision
 
 
@@ -123,44 +138,47 @@ def _is_text(unit: str) -> bool:
     return True
 
 
-def _assign(
-    experiment: LinkedExperiment, unit: str | None, exchange_id: str, decision: Decision, *, draws: bool
-) -> None:
-    index = experiment.control
+def _place(route: LinkedRoute, unit: str | None, exchange_id: str) -> Placement:
+    """Where the experiments of a route put a unit; without one, where its policy puts the exchange."""
+    assignments = []
+    arm, upstream = "", route.data.upstream
+    for experiment in route.experiments:
+        index, reason = _choose(experiment, unit, exchange_id, draws=route.data.no_unit == "random")
+        assignments.append(experiment.by_reason[index, reason])
+        if experiment.chooses:
+            arm = experiment.labels[index]
+            upstream = experiment.upstreams[index] or upstream
+    return Placement(assignments, arm, upstream, (route.name, arm, upstream))
+
+
+def _choose(experiment: LinkedExperiment, unit: str | None, exchange_id: str, *, draws: bool) -> tuple[int, str]:
+    """The index of the arm and the reason, by the first exit that applies."""
     if not experiment.data.enabled:
-        reason = "killed"
-    elif unit is None:
-        reason = "no_unit"
+        return experiment.control, "killed"
+    if unit is None:
         if draws:
-            reason = "random"
-            index = choose_arm(experiment.arms, exchange_id)
-    elif unit in experiment.opt_out:
-        reason = "opted_out"
-    elif unit in experiment.overrides:
-        reason = "override"
-        index = experiment.overrides[unit]
-    elif experiment.traffic_threshold is not None and not passes_gate(
+            return choose_arm(experiment.arms, exchange_id), "random"
+        return experiment.control, "no_unit"
+    if unit in experiment.opt_out:
+        return experiment.control, "opted_out"
+    if unit in experiment.overrides:
+        return experiment.overrides[unit], "override"
+    if experiment.traffic_threshold is not None and not passes_gate(
         experiment.traffic_salt, unit, experiment.traffic_threshold
     ):
-        reason = "not_allocated"
-    else:
-        reason = ASSIGNED
-        index = choose_arm(experiment.arms, unit)
-    decision.assignments.append(experiment.by_reason[index, reason])
-    if experiment.chooses:
-        decision.arm = experiment.labels[index]
-        chosen = experiment.upstreams[index]
-        if chosen is not None:
-            decision.upstream = chosen
+        return experiment.control, "not_allocated"
+    return choose_arm(experiment.arms, unit), ASSIGNED
 
 
 def _choose_faults(faults: Sequence[tuple[LinkedFault, bool]], head: Head, unit: str, decision: Decision) -> None:
+    cohorts, applied = [], []
     for fault, running in faults:
         if unit in fault.excluded or not passes_gate(fault.salt, unit, fault.threshold):
             continue
-        decision.cohorts.append(fault.name)
+        cohorts.append(fault.name)
         if running and fault.applies(head, decision):
-            decision.faults.append(fault)
+            applied.append(fault)
+    decision.cohorts, decision.faults = cohorts, applied
 
 
 def _is_sampled(shadow: LinkedShadow, unit: str | None, exchange_id: str) -> bool:

@@ -6,7 +6,7 @@ is `assigned`, the one randomised exit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -38,11 +38,12 @@ class Assignment(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Decision:
-    """All that is decided about one exchange. Made per request: slots, not frozen.
+    """All that is decided about one exchange.
 
     `unit_reason` names the source that gave the unit, or why there is none. `faults` apply to this
     exchange; `cohorts` names every live fault whose cohort the unit belongs to. `refusal` is a status
-    and a reason when the request is answered by us instead of an upstream.
+    and a reason when the request is answered by us instead of an upstream. `labels` are route, arm and
+    upstream, as metrics count them.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Decision:
         "assignments",
         "cohorts",
         "faults",
+        "labels",
         "refusal",
         "route",
         "shadows",
@@ -58,14 +60,18 @@ class Decision:
         "upstream",
     )
 
-    def __init__(self) -> None:
-        self.route: LinkedRoute | None = None
+    def __init__(self, route: LinkedRoute | None) -> None:
+        self.route = route
         self.unit: str | None = None
-        self.unit_reason = ""
-        self.assignments: list[Assignment] = []
-        self.arm = ""
-        self.upstream = ""
-        self.shadows: list[LinkedShadow] = []
-        self.faults: list[LinkedFault] = []
-        self.cohorts: list[str] = []
         self.refusal: tuple[int, str, str] | None = None
+        self.unit_reason = self.arm = self.upstream = ""
+        # Shared and empty: replaced where there is something, never appended to.
+        self.assignments: list[Assignment] = _NOTHING
+        self.shadows: list[LinkedShadow] = _NOTHING
+        self.faults: list[LinkedFault] = _NOTHING
+        self.cohorts: list[str] = _NOTHING
+        self.labels = _NO_LABELS
+
+
+_NOTHING: Final[list[Any]] = []
+_NO_LABELS: Final = ("", "", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from proxy.http.head import Head, text
 from proxy.plan.data import Experiment, Fault, Match, Plan, Route, Shadow, UnitSource, Upstream
@@ -18,7 +19,9 @@ Predicate = Callable[[Head], bool]
 # A unit getter takes the head and the parsed body (None when there is none).
 UnitGetter = Callable[[Head, object], str | None]
 
-MAX_UNIT_CHARS = 1024
+MAX_UNIT_CHARS: Final = 1024
+# Units remembered per route; past it all are forgotten and counted up again.
+MEMO_UNITS: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,15 @@ class LinkedFault:
     applies: Callable[[Head, Decision], bool]
 
 
+class Placement(NamedTuple):
+    """Where all experiments of a route put a unit, the arm that chose, the upstream, and the metric labels."""
+
+    assignments: list[Assignment]
+    arm: str
+    upstream: str
+    labels: tuple[str, str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class LinkedRoute:
     """A route with its match, its unit getters and what hangs on it."""
@@ -76,6 +88,8 @@ class LinkedRoute:
     needs_body: bool
     experiments: tuple[LinkedExperiment, ...]
     shadows: tuple[LinkedShadow, ...]
+    # What the experiments say of a unit is a function of the unit alone, so it is remembered (see `decide`).
+    memo: dict[str, Placement] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

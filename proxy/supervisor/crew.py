@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -23,6 +24,7 @@ WORKER = (sys.executable, "-P", "-m", "proxy.net.worker")
 ANALYST = (sys.executable, "-P", "-m", "proxy.analyst")
 EXIT_GRACE_S: Final = 2.0
 HURRY_S: Final = 1.0
+HELLO_LOOK_S: Final = 0.05
 
 log = logging.getLogger("parallax.crew")
 
@@ -92,6 +94,14 @@ class Crew:
             if last is not None and steady - last > SILENT_AFTER_S and child.age_s > SILENT_AFTER_S:
                 log.error("%s (pid %s) has been silent for %g s, replacing it", child.name, child.pid, SILENT_AFTER_S)
                 child.signal(signal.SIGKILL)
+
+    async def await_hello(self, child: Child, hub: Hub, timeout_s: float) -> None:
+        """Wait until `child`, which may just be starting again, has said hello; bounded, and cut short by `hurry`."""
+        deadline = time.monotonic() + timeout_s
+        while (child.pid or 0) not in hub.peers and not self.hurry.is_set() and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HELLO_LOOK_S):
+                    await self.hurry.wait()
 
     async def send_home(self, children: list[Child], hub: Hub, deadline_s: float) -> None:
         """Tell children to finish, wait for them, kill those that do not; `hurry` cuts it short."""

@@ -78,7 +78,7 @@ def _worker(supervisor: Supervisor, child: Child) -> dict[str, Any]:
     return {
         "index": child.index,
         "pid": child.pid,
-        "state": "ready" if supervisor.crew.is_ready(child, supervisor.steering.plan.version) else child.state,
+        "state": _worker_state(supervisor, child),
         "plan_version": taken.version if taken and not taken.error else None,
         "plan_error": (taken.error if taken else "") or None,
         "connections": own.by_label("connections", "side"),
@@ -86,6 +86,12 @@ def _worker(supervisor: Supervisor, child: Child) -> dict[str, Any]:
         "restarts": child.restarts,
         "health": stats.state if stats else {},
     }
+
+
+def _worker_state(supervisor: Supervisor, child: Child) -> str:
+    if supervisor.draining and child.pid is not None:
+        return "draining"
+    return "ready" if supervisor.crew.is_ready(child, supervisor.steering.plan.version) else child.state
 
 
 def _analyst(supervisor: Supervisor, totals: Totals) -> dict[str, Any] | None:

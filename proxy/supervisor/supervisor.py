@@ -44,6 +44,7 @@ from proxy.supervisor.watch import FileWatch, take_signature
 
 TICK_S: Final = 1.0
 ANALYST_DRAIN_S: Final = 10.0
+ANALYST_START_S: Final = 10.0  # importing DuckDB and numpy takes a second or two on a busy machine
 
 log = logging.getLogger("parallax.supervisor")
 
@@ -131,6 +132,8 @@ class Supervisor:
         await self.crew.send_home(self.crew.workers, self.hub, deadline_s)
         await self._orphans.wait()
         if self.crew.analyst is not None:
+            # One that is just starting again has the whole spool to read, so it is waited for, not dismissed.
+            await self.crew.await_hello(self.crew.analyst, self.hub, ANALYST_START_S)
             await self.crew.send_home([self.crew.analyst], self.hub, ANALYST_DRAIN_S)
         log.info("ended")
 

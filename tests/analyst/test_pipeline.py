@@ -10,6 +10,7 @@ import pytest
 
 from proxy.analysis.sums import summarise
 from proxy.analyst.store import read_snapshot
+from proxy.exchange.records import Assigned
 
 PAIR = "exchange_id, shadow, shadow_outcome, comparison, reason"
 
@@ -335,6 +336,55 @@ def test_without_a_deployment_no_body_is_written(world: Any) -> None:
     assert world.rows("pairs", "comparison, request") == [("mismatch", '"[redacted]"')]
 
 
+def test_parts_of_a_batch_that_was_not_committed_are_removed_at_start(world: Any) -> None:
+    """Also when the batch that is done instead begins in another segment, and so has another name."""
+    early = world.segment(finished=False)
+    world.run()
+    world.segment(world.exchange(1, shadows=[]))
+    pipeline = world.pipeline(reach=CrashAt(2))
+    with pytest.raises(Crash, match="before commit"):
+        pipeline.step()
+    pipeline.close()
+    assert len(world.rows("exchanges", "exchange_id")) == 1
+    more = world.segment(world.exchange(2, shadows=[]))
+    early.write_bytes(more.read_bytes())
+    more.unlink()
+    world.run()
+    assert [row[0] for row in world.rows("exchanges", "exchange_id")] == ["x1", "x2"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": 10**9, "retries": -(10**9)},
+        {"ts": float("nan"), "latency_s": float("inf"), "ttfb_s": float("nan"), "queue_s": -1e308},
+        {"ts": 1e300},
+        {"request_bytes": 2**63 - 1, "response_bytes": -(2**63)},
+        {
+            "headers": {"\x00": "\ud7ff", "": "'", "null": '"]}'},
+            "route": "",
+            "upstream": "\x00",
+            "worker": "\U0001f600",
+        },
+        {"assignments": [Assigned("e", 2**40, "a", float("nan"), "assigned")], "unit_hash": "\x00"},
+        {"shadows": ["s"] * 3, "faults": ["'", "\\"], "logging_errors": ["\n"]},
+        {"request": b"\xff" * 1000, "response": b"\x00", "response_encoding": "gzip", "request_encoding": "x"},
+        {"response": b"[" * 100_000, "path": "/v2/models/m/infer"},
+    ],
+)
+def test_a_strange_record_never_holds_up_the_log(world: Any, changes: dict[str, Any]) -> None:
+    """Whatever a worker of another version may write, the records around it are kept and nothing is retried."""
+    world.segment(
+        world.exchange(1), world.leg(1), world.exchange(2, **changes), world.leg(2), world.exchange(3), world.leg(3)
+    )
+    pipeline = world.pipeline()
+    assert not pipeline.step().failed, world.failures
+    pipeline.close()
+    assert {"x1", "x2", "x3"} == {row[0] for row in world.rows("exchanges", "exchange_id")}
+    assert [row[0] for row in world.rows("pairs", "exchange_id")] == ["x1", "x2", "x3"]
+    assert world.spool() == []
+
+
 def test_a_record_that_breaks_the_machinery_costs_itself_alone(world: Any) -> None:
     """It is reported and counted, and what follows is read."""
     strange = world.exchange(1)
@@ -343,7 +393,8 @@ def test_a_record_that_breaks_the_machinery_costs_itself_alone(world: Any) -> No
     work = world.segment(world.exchange(2, shadows=[]))
     assert work.exists()
     from proxy.analyst.pipeline import _Step
-    from proxy.analyst.rows import Presentation, Rows
+    from proxy.analyst.presentation import Presentation
+    from proxy.analyst.rows import Rows
 
     step = _Step(Rows(Presentation(), 0.0), 0.0)
     assert pipeline._take_all([strange, world.exchange(3)], step) == 1

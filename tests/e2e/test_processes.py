@@ -101,12 +101,14 @@ async def test_a_killed_analyst_resumes_at_its_offset(world: World):
     await callers.stop()
     await proxy.stop()
     assert callers.failures == []
+    assert not list((proxy.state / "spool").glob("*.seg")), proxy.tail()
     assert counted_once(proxy) == set(callers.answered)
 
 
 async def test_without_its_supervisor_traffic_goes_on_faults_end_and_a_new_one_takes_over(world: World):
     """kill -9 of the supervisor: no request fails, the fault's lease runs out, nothing is lost or doubled."""
     faults = """
+limits: {drain: 2s}
 faults:
   max_dose: 100%
   definitions:
@@ -157,17 +159,19 @@ async def test_a_reload_under_load_fails_no_request_and_opens_an_epoch(world: Wo
     callers = world.callers(proxy)
     for weight in (60, 70, 80):
         await callers.send(200)
-        before = (await until(proxy.status, "status"))["plan"]
+        before = (await until(proxy.status, "status"))["plan_version"]
         changed = ROUTES.replace("a: {weight: 50%", f"a: {{weight: {100 - weight}%").replace(
             "b: {weight: 50%", f"b: {{weight: {weight}%"
         )
         proxy.write(world.upstreams() + changed)
-        await until(lambda before=before: (proxy.status() or {"plan": before})["plan"] != before, "the new plan")
-    good = (await until(proxy.status, "status"))["plan"]
+        await until(
+            lambda before=before: (proxy.status() or {"plan_version": before})["plan_version"] != before, "the new plan"
+        )
+    good = (await until(proxy.status, "status"))["plan_version"]
     proxy.write(world.upstreams() + ROUTES.replace("upstream: c", "upstream: nowhere"))
     await until(lambda: "nowhere" in json.dumps(proxy.status() or {}), "the refusal in the status")
     await callers.send(300)
-    assert (await until(proxy.status, "status"))["plan"] == good
+    assert (await until(proxy.status, "status"))["plan_version"] == good
     await callers.stop()
     await proxy.stop()
     assert callers.failures == []

@@ -18,7 +18,7 @@ import pytest
 from proxy.supervisor.health import is_healthy
 from tests.supervisor.conftest import Deployment, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def metric(deployment: Deployment, name: str) -> float:
