@@ -13,6 +13,7 @@ records wait in the spool.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sqlite3
 import time
@@ -129,13 +130,17 @@ class Pipeline:
         self._read_until: dict[str, float] = {}
         self.state = self._recover()
 
-    def step(self, *, batch_bytes: int = BATCH_BYTES) -> Progress:
-        """Read, write and commit what there is, up to about `batch_bytes`."""
+    def step(self, *, batch_bytes: int = BATCH_BYTES, last: bool = False) -> Progress:
+        """Read, write and commit what there is, up to about `batch_bytes`.
+
+        Args:
+            last: no worker is left that could write a leg, so nothing is waited for any more.
+        """
         now_s = self._now()
         work = _Step(Rows(Presentation(self.settings.redaction, self.settings.bodies), now_s), now_s)
         try:
             self._read(work, batch_bytes)
-            self._expire(work)
+            self._expire(work, last=last)
             self._write(work)
         except (OSError, duckdb.Error, sqlite3.Error) as error:
             self._report("writing a batch", error)
@@ -249,9 +254,9 @@ class Pipeline:
         rules = self.settings.rules.get(leg.shadow, _DEFAULT_RULES)
         rows.add_pair(exchange, leg, compare_pair(exchange, leg, rules, self._report), rules)
 
-    def _expire(self, work: _Step) -> None:
+    def _expire(self, work: _Step, *, last: bool) -> None:
         """Give up the joins whose time is over, as far as the log has been read."""
-        expired = self.state.joins.expire(work.read_until_s)
+        expired = self.state.joins.expire(math.inf if last else work.read_until_s)
         for exchange, shadow in expired.lost:
             self._pair(exchange, lost_leg(exchange, shadow), work.rows)
             work.counts.lost[shadow] += 1

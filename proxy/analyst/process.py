@@ -119,7 +119,10 @@ class _Analyst:
             # Segments hold bodies before redaction: stay until those that are read are gone, which takes as
             # long as it takes to be sure that no worker appends to them.
             quiet_until_s = quiet_until_s or time.monotonic() + 2 * QUIET_S
-            if not list_segments(self._state_dir / "spool") or time.monotonic() > quiet_until_s:
+            if not list_segments(self._state_dir / "spool"):
+                self._pipeline.step(last=True)
+                return
+            if time.monotonic() > quiet_until_s:
                 return
             await asyncio.sleep(STEP_S / 10)
         log.warning("stopped before the spool was read; the rest is read at the next start")

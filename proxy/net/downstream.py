@@ -66,6 +66,7 @@ class Downstream(asyncio.Protocol):
         "_head_started",
         "_headers",
         "_in_head",
+        "_in_message",
         "_judge",
         "_poison",
         "_queue",
@@ -111,6 +112,7 @@ class Downstream(asyncio.Protocol):
         self._advancing = False
         self._reading_paused = False
         self._in_head = False
+        self._in_message = False
         self._body_seen = 0
         self._feed_bytes = 0
         self._framing_bytes = 0
@@ -204,7 +206,7 @@ class Downstream(asyncio.Protocol):
         """Bytes of requests."""
         if self.lingering or self._poison is not None:
             return
-        if self.current is None and self._receiving is None and not self._in_head and not self._queue:
+        if self.current is None and not self._in_message and not self._queue:
             end = data.find(b"\r\n\r\n")
             if 0 < end < PLAIN_HEAD_BYTES and self._take_plain(data, end):
                 return
@@ -278,6 +280,10 @@ class Downstream(asyncio.Protocol):
 
     # -- httptools
 
+    def on_message_begin(self) -> None:
+        """The first byte of a request: until its last, the parser must see every read."""
+        self._in_message = True
+
     def on_url(self, url: bytes) -> None:
         """A piece of the target; the first of a request begins its head."""
         if self._in_head:
@@ -333,6 +339,7 @@ class Downstream(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
+        self._in_message = False
         if self._receiving is not None:
             self._receiving.request_done = True
             self._receiving = None
@@ -343,7 +350,12 @@ class Downstream(asyncio.Protocol):
         """Take a read that is exactly one plain request; False leaves it to the ordinary parser."""
         head = split_plain(data, end, peer=self.peer)
         limits = self.core.limits
-        if head is None or len(head.headers) > limits.max_headers or end > limits.max_target_bytes:
+        if (
+            head is None
+            or len(head.headers) > limits.max_headers
+            or end > limits.max_target_bytes
+            or end > limits.max_head_bytes
+        ):
             return False
         judge = self._judge
         try:

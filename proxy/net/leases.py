@@ -36,6 +36,7 @@ class FaultLeases:
 
     def renew(self, lease: Lease, faults: dict[str, LinkedFault], now: float) -> None:
         """Take a lease of the supervisor; `faults` are the definitions of the current plan."""
+        self.refresh(now)  # what has ended by now has ended, whatever this lease says
         self._lease_until = now + LEASE_S
         named: set[str] = set()
         for active in lease.faults:

@@ -135,7 +135,8 @@ class LogWriter:
         try:
             # Held for as long as we append: whoever can take it knows that the segment is finished.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(fd, MAGIC)
+            if os.write(fd, MAGIC) != len(MAGIC):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             os.close(fd)
             (self._spool / name).unlink(missing_ok=True)

@@ -554,3 +554,44 @@ async def test_our_own_answers_are_well_formed_json(net: Any) -> None:
     head = await caller.ask("HEAD")
     assert head.status == 404
     assert (await caller.ask()).status == 404
+
+
+@pytest.mark.parametrize(
+    ("first", "rest"),
+    [(b"PROP", b"PATCH / HTTP/1.1\r\nhost: a\r\n\r\n"), (b"X", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"), (b"GET", b"POST / HTTP/1.1\r\nhost: a\r\n\r\n")],
+)
+async def test_what_lies_before_a_method_is_part_of_it(net: Any, first: bytes, rest: bytes) -> None:
+    """A read that looks like a whole request is none when a piece of a request came before it."""
+    server, proxy, caller = await net.pair()
+    caller.send_now(first)
+    await net.until(lambda: any(c._in_message for c in proxy.core.connections))
+    await caller.send(rest)
+    answer = await caller.answer()
+    assert answer.status == (200 if first == b"PROP" else 400)
+    assert [r.first for r in server.requests] == (["PROPPATCH / HTTP/1.1"] if first == b"PROP" else [])
+
+
+async def test_small_limits_hold_for_small_requests(net: Any) -> None:
+    """A head within one read is measured like any other."""
+    server, _, caller = await net.pair(limits=Limits(max_head_bytes=512, max_target_bytes=100, max_headers=5))
+    assert (await caller.ask(head="x: y\r\n" * 4)).status == 200
+    for data, status in (
+        (net.request_bytes("GET", "/", head=f"x: {'y' * 600}\r\n"), 431),
+        (net.request_bytes("GET", "/" + "y" * 101), 414),
+        (net.request_bytes("GET", "/", head="x: y\r\n" * 5), 431),
+    ):
+        other = await net.caller(net.proxies[0])
+        await other.send(data)
+        assert (await other.answer()).status == status
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_refusal_does_not_depend_on_what_came_before(net: Any, name: str) -> None:
+    """After a good request on the same connection the same bytes are refused in the same way."""
+    server, _, caller = await net.pair()
+    assert (await caller.ask("POST", "/", body=b"x")).status == 200
+    await caller.send(REFUSED[name])
+    assert (await caller.answer()).status == 400
+    assert await caller.at_end() == b""
+    assert len(server.requests) == 1
