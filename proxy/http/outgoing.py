@@ -9,7 +9,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from proxy.http.head import OURS, Head, Header, connection_tokens, without_names
+from proxy.http.fields import OURS, Header, connection_tokens
+from proxy.http.head import Head, passing_lines
 
 # A degraded answer is another answer: what identifies or digests the old one goes (RFC 9530, RFC 9110 8.8.3).
 DIGESTS: Final = frozenset((b"etag", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"last-modified"))
@@ -35,12 +36,11 @@ def request_head(
         drop: further lower-case names to leave out.
         extra: complete header lines to add.
     """
-    target = f"{head.path}?{head.query}" if head.query else head.path
-    lines = without_names(head.lines, drop) if drop else head.lines
+    lines = passing_lines(head.fields, head.nominated | drop) if drop else head.lines
     forwarded, vias = head.forwarded_for, head.via
     return b"".join(
         (
-            f"{head.method} {target} HTTP/1.1\r\nhost: ".encode("ascii"),
+            head.start_line,
             host,
             b"\r\n",
             *lines,
@@ -76,7 +76,9 @@ class AnswerHead:
     """A response's head, sorted in one pass: the lines that pass on, and the fields that we act on.
 
     `problem` says why it must not be relayed. `keep_alive_s` is the upstream's `Keep-Alive: timeout`.
-    `block` is `lines` joined; `body_length` is -1 where the head alone does not tell it. Not changed once it is made, so that equal heads can share one.
+    `lines` are pairs of a name and its line, `block` is their lines joined; `body_length` is -1 where the head
+    alone does not tell it. `whole` is the head of an answer whose length is known, up to the fields that we add.
+    Not changed once it is made, so that equal heads can share one.
     """
 
     __slots__ = (
@@ -91,14 +93,15 @@ class AnswerHead:
         "lines",
         "problem",
         "status",
+        "whole",
     )
 
-    def __init__(  # noqa: C901, PLR0912 - one pass with a branch a field, as in `read_head`
+    def __init__(  # noqa: C901, PLR0912, PLR0915 - one pass, a branch a field, as in `sort_fields`
         self, headers: list[Header], *, version: str, status: int = 0
     ) -> None:
         self.status = status
         self.body_length = -1
-        self.lines: list[bytes] = []
+        self.lines: list[tuple[bytes, bytes]] = []
         self.length: bytes | None = None
         self.chunked = False
         self.content_type: bytes | None = None
@@ -113,10 +116,10 @@ class AnswerHead:
             field = known(name)
             if field is None:
                 if not name.startswith(OURS):
-                    lines += (name, b": ", value, b"\r\n")
+                    lines.append((name, b"%b: %b\r\n" % (name, value)))
             elif field == _TYPE:
                 self.content_type = value
-                lines += (name, b": ", value, b"\r\n")
+                lines.append((name, b"%b: %b\r\n" % (name, value)))
             elif field == _LENGTH:
                 self.length = value
             elif field == _CONNECTION:
@@ -131,7 +134,7 @@ class AnswerHead:
                     nominated = (nominated or frozenset()) | tokens
             elif field == _ENCODING:
                 self.content_encoding = value
-                lines += (name, b": ", value, b"\r\n")
+                lines.append((name, b"%b: %b\r\n" % (name, value)))
             elif field == _CODING:
                 self.chunked = True
                 if value.strip().lower() != b"chunked":
@@ -139,13 +142,21 @@ class AnswerHead:
             elif field == _KEEP_ALIVE:
                 self.keep_alive_s = _timeout(value)
         if nominated is not None:
-            self.lines = without_names(lines, nominated)
-        self.block = b"".join(self.lines)
+            self.lines = [(name, line) for name, line in lines if name not in nominated]
+        self.block = b"".join([line for _, line in self.lines])
+        framing = b""
         if not self.chunked and not self.problem:
             if status in (204, 304):
                 self.body_length = 0
             elif self.length is not None:
                 self.body_length = int(self.length)
+            if self.length is not None and status != 204:
+                framing = b"content-length: %b\r\n" % self.length
+        self.whole = status_line(status) + self.block + framing
+
+    def without(self, names: frozenset[bytes]) -> bytes:
+        """The lines of all fields but `names`, joined."""
+        return b"".join([line for name, line in self.lines if name not in names])
 
 
 _STRIP: Final = 0

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from proxy.http.head import Header, read_head
+from proxy.http.fields import Header
+from proxy.http.head import read_head
 from proxy.http.outgoing import error_response
 from proxy.http.plain import split_plain
 from proxy.net.exchange import Exchange
@@ -264,8 +265,10 @@ class Downstream(asyncio.Protocol):
         """A wait for the caller took too long."""
         core = self.core
         current = self.current
-        if self.lingering or self.write_paused:
-            if self.write_paused and current is not None:
+        if self.lingering:
+            self._close()  # what is still unsent of the answer gets its time
+        elif self.write_paused:
+            if current is not None:
                 core.counters.add("rejected_requests", "write_timeout")
             self.abort("write_timeout")
         elif current is not None:
@@ -352,7 +355,7 @@ class Downstream(asyncio.Protocol):
         limits = self.core.limits
         if (
             head is None
-            or len(head.headers) > limits.max_headers
+            or len(head.fields) > limits.max_headers
             or end > limits.max_target_bytes
             or end > limits.max_head_bytes
         ):

@@ -17,7 +17,8 @@ import msgspec
 
 from proxy.errors import ExchangeError, InjectedFault, UpstreamError
 from proxy.exchange import records
-from proxy.http.head import Head, text, without_names
+from proxy.http.fields import text
+from proxy.http.head import Head
 from proxy.http.outgoing import DIGESTS, error_response, request_head, response_head
 from proxy.net.inject import DEGRADE_LIMIT_BYTES, RequestEffect, degrade_answer, request_effect
 from proxy.net.upstream import UpstreamConnection
@@ -506,7 +507,7 @@ class Exchange:
         fields = answer.block
         if length is not None:
             framing = b"content-length: %d\r\n" % length
-            fields = b"".join(without_names(answer.lines, DIGESTS))
+            fields = answer.without(DIGESTS)
         elif answer.length is not None and not answer.chunked:
             framing = b"content-length: %b\r\n" % answer.length if connection.status != 204 else b""
         elif not (connection.close_delimited or answer.chunked) or self.is_head:
@@ -727,7 +728,7 @@ class Exchange:
             errors += ("request_not_captured", "response_not_captured")
         content_type = content_encoding = trace = None
         kept: dict[str, str] = {}
-        for name, value in head.headers:
+        for name, value, _, _ in head.fields:
             if name == b"content-type":
                 content_type = text(value)
             elif name == b"content-encoding":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import UpstreamError
 from proxy.exchange.records import Leg as LegRecord
-from proxy.http.head import text
+from proxy.http.fields import text
 from proxy.http.outgoing import request_head
 from proxy.net.pool import Pool, Ticket
 from proxy.net.upstream import UpstreamConnection

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 import httptools
 
 from proxy.errors import UpstreamError
-from proxy.http.head import Head, Header
+from proxy.http.fields import Header
+from proxy.http.head import Head
 from proxy.http.outgoing import AnswerHead
 from proxy.net.report import report_failure
 

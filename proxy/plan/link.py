@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from proxy.http.head import Head, text
+from proxy.http.fields import text
+from proxy.http.head import Head
 from proxy.plan.data import Experiment, Fault, Match, Plan, Route, Shadow, UnitSource, Upstream
 from proxy.plan.decision import ASSIGNED, Assignment, Decision
 from proxy.plan.hashing import gate_threshold
@@ -272,9 +273,9 @@ def _unit_getter(source: UnitSource) -> UnitGetter:
 
 def _header_getter(key: bytes) -> UnitGetter:
     def get(head: Head, _body: object) -> str | None:
-        for name, value in head.headers:
-            if name == key:
-                return text(value)
+        for field in head.fields:
+            if field[0] == key:
+                return text(field[1])
         return None
 
     return get

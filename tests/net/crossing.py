@@ -254,7 +254,7 @@ async def serve(port_file: Path, seed: int) -> None:
     port_file.with_suffix(".new").write_text(str(server.sockets[0].getsockname()[1]))
     port_file.with_suffix(".new").rename(port_file)
     await loop.run_in_executor(None, sys.stdin.read)
-    print(crossed[:10])
+    sys.stdout.write(f"{crossed[:10]}\n")
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ _spec.loader.exec_module(crossing)
 TOTAL = int(os.environ.get("PARALLAX_CROSSINGS", "1000000"))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_no_answer_reaches_another_request(net: Any, seed: int) -> None:
+async def test_no_answer_reaches_another_request(net: Any) -> None:
     """20,000 requests of 40 callers over at most 16 connections, a third of them shadowed."""
+    seed = 1
     loop = asyncio.get_running_loop()
     crossed: list[str] = []
     rng = random.Random(seed)
@@ -42,9 +42,7 @@ async def test_no_answer_reaches_another_request(net: Any, seed: int) -> None:
     ]
     primary, shadow = (f"127.0.0.1:{s.sockets[0].getsockname()[1]}" for s in servers)
     proxy = await net.proxy(
-        net.plan(
-            primary, shadow=shadow, shadow_settings={"fraction": 0.3}, upstream={"max_connections": 16}
-        )
+        net.plan(primary, shadow=shadow, shadow_settings={"fraction": 0.3}, upstream={"max_connections": 16})
     )
     swarm = crossing.Swarm(proxy.port, total=20_000, callers=40, seed=seed, one_in=50)
     await swarm.run(60)

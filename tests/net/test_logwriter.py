@@ -26,7 +26,9 @@ PATIENCE_S = 5.0
 
 
 def leg(number: int, size: int = 100) -> Leg:
-    return Leg(f"{number:012d}", "l", "s", 0.0, "b", "e", "sent", 200, None, 0.1, 0.1, size, None, None, b"x" * size, [], "0")
+    return Leg(
+        f"{number:012d}", "l", "s", 0.0, "b", "e", "sent", 200, None, 0.1, 0.1, size, None, None, b"x" * size, [], "0"
+    )
 
 
 def wait_for(condition: Any) -> None:
@@ -85,7 +87,7 @@ def test_every_flush_leaves_whole_frames(writers: Writers, spool: Path) -> None:
         for _ in range(50):
             writer.append(leg(sent))
             sent += 1
-        wait_for(lambda: writer.written == sent)
+        wait_for(lambda total=sent: writer.written == total)
         assert everything(spool) == [f"{i:012d}" for i in range(sent)]
     assert writer.dropped == 0
     assert writer.written_bytes == sum(p.stat().st_size - len(MAGIC) for p in spool.iterdir())

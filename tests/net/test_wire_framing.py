@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from proxy.plan.data import Limits
+from proxy.plan.data import Limits, UnitSource
+from proxy.plan.link import link_plan
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -294,10 +295,12 @@ async def test_hop_by_hop_headers_are_stripped_both_ways(net: Any) -> None:
     )
     request = server.requests[0]
     gone = ("connection", "x-hop", "keep-alive", "te", "trailer", "proxy-authorization", "proxy-connection")
-    assert {name: request.all(name) for name in (*gone, "x-parallax-arm")} == dict.fromkeys((*gone, "x-parallax-arm"), [])
+    assert {name: request.all(name) for name in (*gone, "x-parallax-arm")} == {
+        name: [] for name in (*gone, "x-parallax-arm")
+    }
     assert request.get("x-kept") == "yes"
     gone = ("connection", "x-inner", "keep-alive", "proxy-authenticate", "upgrade", "trailer", "x-parallax-arm")
-    assert {name: answer.all(name) for name in gone} == dict.fromkeys(gone, [])
+    assert {name: answer.all(name) for name in gone} == {name: [] for name in gone}
     assert answer.get("x-kept") == "yes"
 
 
@@ -369,8 +372,6 @@ async def test_expect_is_answered_before_the_body_and_not_forwarded(net: Any) ->
 
 async def test_expect_is_answered_before_a_decision_that_needs_the_body(net: Any) -> None:
     """A unit in the body is only decided on after the body, so 100 cannot wait for the decision."""
-    from proxy.plan.data import UnitSource
-
     server, proxy, caller = await net.pair(route={"unit": [UnitSource("body", "/user")]})
     await caller.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 12\r\n\r\n")
     assert (await caller.answer()).status == 100
@@ -543,9 +544,7 @@ async def test_a_body_behind_an_upgrade_is_forwarded(net: Any, cut: int) -> None
 async def test_our_own_answers_are_well_formed_json(net: Any) -> None:
     """A short body that names the error and the request, even where the caller's label has quotes in it."""
     _, proxy, _ = await net.pair()
-    proxy.core.use_plan(
-        __import__("proxy.plan.link").plan.link.link_plan(net.plan(net.servers[0], routes=[]))
-    )
+    proxy.core.use_plan(link_plan(net.plan(net.servers[0], routes=[])))
     caller = await net.caller(proxy)
     answer = await caller.ask(head='x-request-id: a"b\\c\r\n')
     assert answer.status == 404
@@ -558,7 +557,11 @@ async def test_our_own_answers_are_well_formed_json(net: Any) -> None:
 
 @pytest.mark.parametrize(
     ("first", "rest"),
-    [(b"PROP", b"PATCH / HTTP/1.1\r\nhost: a\r\n\r\n"), (b"X", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"), (b"GET", b"POST / HTTP/1.1\r\nhost: a\r\n\r\n")],
+    [
+        (b"PROP", b"PATCH / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (b"X", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (b"GET", b"POST / HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ],
 )
 async def test_what_lies_before_a_method_is_part_of_it(net: Any, first: bytes, rest: bytes) -> None:
     """A read that looks like a whole request is none when a piece of a request came before it."""

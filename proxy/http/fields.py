@@ -1,0 +1,101 @@
+"""Header fields, sorted once: the same few lines come with every request, so each is read once and remembered.
+
+A field is its lower-case name, its value, what it means to a proxy, and the line that passes it on. The
+memo is a function of its key and bounded; it holds no state that a decision could depend on. Lines that
+differ with every request (ids, traces) cost one look-up more than they would without it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+Header = tuple[bytes, bytes]
+
+
+class Field(NamedTuple):
+    """One header field; `kind` is one of the constants below, `line` its line as it passes on."""
+
+    name: bytes
+    value: bytes
+    kind: int
+    line: bytes
+
+
+# What is done with a field. `te` and `trailer` are for one hop, too, and trailers are not passed on; the rest
+# of the hop-by-hop fields (RFC 9110 section 7.6.1) are plain `STRIP`.
+PASS: Final = 0
+STRIP: Final = 1
+HOST: Final = 2
+LENGTH: Final = 3
+CODING: Final = 4
+CONNECTION: Final = 5
+EXPECT: Final = 6
+REQUEST_ID: Final = 7
+FORWARDED_FOR: Final = 8
+VIA: Final = 9
+UPGRADE: Final = 10
+BAD_HOST: Final = 11
+_KINDS: Final = {
+    b"host": HOST,
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"connection": CONNECTION,
+    b"expect": EXPECT,
+    b"x-request-id": REQUEST_ID,
+    b"x-forwarded-for": FORWARDED_FOR,
+    b"via": VIA,
+    b"upgrade": UPGRADE,
+    b"keep-alive": STRIP,
+    b"proxy-connection": STRIP,
+    b"proxy-authorization": STRIP,
+    b"te": STRIP,
+    b"trailer": STRIP,
+    b"http2-settings": STRIP,
+    b"x-forwarded-host": STRIP,
+    b"x-forwarded-proto": STRIP,
+}
+OURS: Final = b"x-parallax-"
+_MEMO_LINES: Final = 8192
+_MEMO_LINE_BYTES: Final = 256
+_HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=:[]%"
+
+known_fields: dict[bytes, Field] = {}
+
+
+def read_field(raw: bytes) -> Field:
+    """Sort one header line (without its end) and remember it; look into `known_fields` first."""
+    name, _, value = raw.partition(b":")
+    field = make_field(name.lower(), value.strip(b" \t"))
+    if len(raw) <= _MEMO_LINE_BYTES:
+        if len(known_fields) >= _MEMO_LINES:
+            known_fields.clear()
+        known_fields[raw] = field
+    return field
+
+
+def make_field(name: bytes, value: bytes) -> Field:
+    """Sort one field; `name` is in lower case."""
+    kind = _KINDS.get(name, PASS)
+    if kind == PASS and name.startswith(OURS):
+        kind = STRIP
+    elif kind == HOST and not valid_host(value):
+        kind = BAD_HOST
+    return Field(name, value, kind, b"%b: %b\r\n" % (name, value))
+
+
+def valid_host(value: bytes) -> bool:
+    """Whether a Host value holds only bytes that RFC 3986 allows in an authority without user info."""
+    return not value.translate(None, _HOST_BYTES)
+
+
+def connection_tokens(value: bytes) -> frozenset[bytes]:
+    """The field names that a `Connection` value (lower case) declares to be for this hop only."""
+    return frozenset(token.strip() for token in value.split(b","))
+
+
+def text(value: bytes) -> str:
+    """A header value as text: UTF-8 where it is valid, ISO-8859-1 otherwise (RFC 9110 section 5.5)."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
