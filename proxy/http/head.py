@@ -36,7 +36,7 @@ class Head:
     """What a request asks, before its body. `path` excludes the query; both keep their escapes.
 
     `fields` is every field that came; `lines` are those that go upstream, as whole lines; `length` is the
-    declared Content-Length. Made for every request: slots, not frozen.
+    declared Content-Length. `is_first_hop` holds while no proxy before us has left its mark. Made for every request: slots, not frozen.
     """
 
     __slots__ = (
@@ -45,8 +45,10 @@ class Head:
         "fields",
         "forwarded_for",
         "host",
+        "is_first_hop",
         "keep_alive",
         "length",
+        "length_line",
         "lines",
         "method",
         "nominated",
@@ -73,6 +75,8 @@ class Head:
         self.forwarded_for = self.via = b""
         self.nominated = _NO_NAMES
         self.chunked = self.upgrade = False
+        self.is_first_hop = True
+        self.length_line = b""
         self.keep_alive = self.version == "1.1"
 
     @property
@@ -154,7 +158,8 @@ def read_head(method: str, target: bytes, version: str, headers: list[Header], *
     start = read_start(method, target, version)
     if isinstance(start, str):
         return start
-    return sort_fields(start, [make_field(name, value) for name, value in headers], peer)
+    # llhttp leaves the blanks behind a value, which are no part of it (RFC 9110 section 5.5).
+    return sort_fields(start, [make_field(name, value.strip(b" \t")) for name, value in headers], peer)
 
 
 def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # noqa: C901, PLR0912 - one pass, a branch a kind
@@ -174,6 +179,7 @@ def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # 
             if not value.isdigit() or len(value) > 18:  # the parser refuses repetitions
                 return "the Content-Length is not a number"
             head.length = int(value)
+            head.length_line = line
         elif kind == kinds.CONNECTION:
             lowered = value.lower()
             nominated = (nominated or _NO_NAMES) | (_WORDS.get(lowered) or connection_tokens(lowered))
@@ -185,8 +191,10 @@ def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # 
         elif kind == kinds.REQUEST_ID:
             head.request_id = value
         elif kind == kinds.FORWARDED_FOR:
+            head.is_first_hop = False
             head.forwarded_for = head.forwarded_for + b", " + value if head.forwarded_for else value
         elif kind == kinds.VIA:
+            head.is_first_hop = False
             head.via = head.via + b", " + value if head.via else value
         elif kind == kinds.EXPECT:
             head.expect = value

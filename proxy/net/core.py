@@ -73,6 +73,7 @@ class Core:
             self._hashes.clear()
         self.limits = plan.data.limits
         self.via = plan.data.via.encode("ascii", "replace")
+        self.answer_tail = b"\r\nvia: 1.1 %b\r\n" % self.via
         if self.log is not None:
             self.log.settings = plan.data.log
         self.plan = plan

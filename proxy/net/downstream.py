@@ -21,7 +21,7 @@ import httptools
 
 from proxy.http.fields import Header
 from proxy.http.head import read_head
-from proxy.http.outgoing import error_response
+from proxy.http.outgoing import error_response, forward_tail
 from proxy.http.plain import split_plain
 from proxy.net.exchange import Exchange
 from proxy.net.report import report_failure
@@ -74,6 +74,8 @@ class Downstream(asyncio.Protocol):
         "_reading_paused",
         "_receiving",
         "_resuming",
+        "_tail",
+        "_tail_via",
         "_url",
         "core",
         "current",
@@ -120,6 +122,7 @@ class Downstream(asyncio.Protocol):
         self._head_bytes = 0
         self._head_started = 0.0
         self._url = b""
+        self._tail = self._tail_via = b""
         self._headers: list[Header] = []
 
     # -- for the exchange
@@ -141,7 +144,7 @@ class Downstream(asyncio.Protocol):
             return _CLOSE
         return _KEEP if self.version == "1.0" else b""
 
-    def exchange_done(self, exchange: Exchange) -> None:
+    def exchange_done(self, exchange: Exchange, now: float) -> None:
         """The answer of `exchange` is complete; go on with the next request or close."""
         if self.current is not exchange:
             return
@@ -154,7 +157,16 @@ class Downstream(asyncio.Protocol):
         elif self._queue or self._poison is not None or self._in_head or self._reading_paused or self.write_paused:
             self._advance()
         else:
-            self.core.wheel.arm(self, monotonic() + self.core.limits.keepalive_s)
+            self.deadline = deadline = now + self.core.limits.keepalive_s
+            if deadline < self.due:
+                self.core.wheel.arm(self, deadline)
+
+    def forward_tail(self) -> bytes:
+        """What the heads of this caller's requests end with, as they go upstream."""
+        if self._tail_via is not self.core.via:
+            self._tail_via = self.core.via
+            self._tail = forward_tail(self.peer_bytes, self.core.via)
+        return self._tail
 
     def abort(self, error_type: str = "client_abort") -> None:
         """Cut the connection: the only way to tell a caller that an answer is incomplete."""
@@ -370,23 +382,15 @@ class Downstream(asyncio.Protocol):
         if not whole:
             self._checker = httptools.HttpRequestParser(judge)
             return False  # the ordinary parser finds the same, and says what it is
-        exchange = self.current = Exchange(self, head, keep_alive=head.keep_alive)
-        exchange.request_done = True
-        if head.length:
-            exchange.on_body(data[end + 4 :])
+        exchange = self.current = Exchange(self, head, keep_alive=head.keep_alive, body=data[end + 4 :])
         self.version = head.version
         self.keep_alive = head.keep_alive
         self.deadline = inf
-        self._advancing = True
         try:
             exchange.start()
         except Exception as error:  # noqa: BLE001 - the exchange barrier
             report_failure("exchange", error)
             exchange.on_bad_request(500, "internal", "parallax failed on this request")
-        finally:
-            self._advancing = False
-        if self.current is not exchange:
-            self._rearm()
         return True
 
     def _head_size(self) -> int:

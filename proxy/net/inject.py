@@ -7,18 +7,27 @@ A degraded answer is changed only while it is small, because it is parsed on the
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, log
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
+from proxy.errors import InjectedFault
+from proxy.http.fields import text
 from proxy.http.head import Head
 from proxy.plan.data import Abort, Delay, Reset
 from proxy.plan.hashing import hash32, standard_normal, uniform
 from proxy.plan.link import LinkedFault
 from proxy.predictions.degrade import Skipped, degrade
 from proxy.predictions.rules import Stale
+
+if TYPE_CHECKING:
+    from proxy.net.exchange import Exchange
+    from proxy.net.upstream import UpstreamConnection
+    from proxy.plan.decision import Decision
+    from proxy.plan.link import LinkedPlan
 
 DEGRADE_LIMIT_BYTES: Final = 64 * 1024
 STALE_LIMIT: Final = 10_000
@@ -75,6 +84,127 @@ def request_effect(faults: Sequence[LinkedFault], exchange_id: str) -> RequestEf
     if effect.abort is not None or effect.reset:
         effect.degradations = []
     return effect
+
+
+class Injection:
+    """The faults of one exchange in flight: the wait before it is forwarded, and the answer held to be degraded."""
+
+    __slots__ = (
+        "_buffered",
+        "_decision",
+        "_effect",
+        "_exchange",
+        "_handle",
+        "_plan",
+        "changed",
+        "degrading",
+        "delay_s",
+    )
+
+    def __init__(self, exchange: Exchange, decision: Decision, plan: LinkedPlan) -> None:
+        self._exchange = exchange
+        self._decision = decision
+        self._plan = plan
+        self._effect = request_effect(decision.faults, exchange.exchange_id)
+        self._handle: asyncio.TimerHandle | None = None
+        self._buffered: list[bytes] = []
+        self.delay_s = 0.0
+        self.degrading = bool(self._effect.degradations)
+        self.changed = False
+
+    @property
+    def applied(self) -> list[LinkedFault]:
+        """The faults that took effect."""
+        return self._effect.applied
+
+    def begin(self) -> None:
+        """The request side: wait, answer instead of the upstream, cut the connection, or go on."""
+        effect, core = self._effect, self._exchange.core
+        for fault in effect.applied:
+            core.counters.add("faults_injected", fault.name, _kind(fault))
+        if effect.delay_s <= 0:
+            self._after_delay()
+            return
+        timeouts = core.pool(self._decision.upstream, self._plan).data.timeouts
+        patience = min(timeouts.first_byte_s, timeouts.total_s)
+        self.delay_s = min(effect.delay_s, patience)
+        after = self._after_delay if effect.delay_s < patience else self._delayed_too_long
+        self._handle = core.loop.call_later(self.delay_s, after)
+
+    def cancel(self) -> None:
+        """The exchange ends while it waits."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _after_delay(self) -> None:
+        self._handle = None
+        effect = self._effect
+        if effect.reset:
+            self._exchange.cut_injected()
+        elif effect.abort is not None:
+            self._exchange.answer_injected(effect.abort)
+        else:
+            self._exchange.forward()
+
+    def _delayed_too_long(self) -> None:
+        self._handle = None
+        self._exchange.fail(InjectedFault("injected_timeout", 504, "the upstream did not answer in time (first byte)"))
+
+    def take_answer(self, connection: UpstreamConnection) -> list[bytes] | None:
+        """Take what came of the answer.
+
+        Returns:
+            None while it is held, else the body to go on with, degraded (`changed`) or as it came.
+        """
+        answer, exchange = connection.answer, self._exchange
+        self._buffered += connection.take_parts()
+        size = sum(map(len, self._buffered))
+        declared = int(answer.length) if answer.length is not None else 0
+        if size > DEGRADE_LIMIT_BYTES or declared > DEGRADE_LIMIT_BYTES:
+            return self._pass_on("too_large")
+        if exchange.is_head or connection.status >= 300 or connection.status == 204:
+            return self._pass_on("error_answer")
+        if answer.content_encoding is not None and answer.content_encoding.strip().lower() != b"identity":
+            return self._pass_on("encoded")
+        if not connection.done:
+            return None
+        body = b"".join(self._buffered)
+        content_type = text(answer.content_type) if answer.content_type is not None else None
+        degraded, skipped = degrade_answer(
+            self._effect,
+            exchange.head,
+            exchange.exchange_id,
+            body,
+            content_type,
+            unit=self._decision.unit or "",
+            stale=exchange.core.stale,
+        )
+        self.degrading = False
+        counters = exchange.core.counters
+        for fault in self._effect.degradations:
+            why = skipped.get(fault.name)
+            if why is None:
+                counters.add("faults_injected", fault.name, _kind(fault))
+                self._effect.applied.append(fault)
+            else:
+                counters.add("faults_skipped", fault.name, why)
+        if degraded is None:
+            return [body] if body else []
+        self.changed = True
+        return [degraded]
+
+    def _pass_on(self, reason: str) -> list[bytes]:
+        """Let the answer pass as it is, and count why."""
+        self.degrading = False
+        for fault in self._effect.degradations:
+            self._exchange.core.counters.add("faults_skipped", fault.name, reason)
+        buffered, self._buffered = self._buffered, []
+        return buffered
+
+
+def _kind(fault: LinkedFault) -> str:
+    return type(fault.data.kind).__name__.lower()
 
 
 class StaleAnswers:

@@ -136,7 +136,7 @@ class LogWriter:
             # Held for as long as we append: whoever can take it knows that the segment is finished.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.write(fd, MAGIC) != len(MAGIC):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - cleaned up below like any other
         except OSError:
             os.close(fd)
             (self._spool / name).unlink(missing_ok=True)

@@ -81,6 +81,9 @@ class Pool:
         self._loop = loop
         self._max_connections = max_connections if max_connections is not None else data.max_connections
         self._max_pending = max_pending if max_pending is not None else data.max_pending
+        self.total_s = data.timeouts.total_s
+        self.first_byte_s = data.timeouts.first_byte_s
+        self.preserves_host = data.host == "preserve"
         self.endpoints = [Endpoint(label) for label in data.endpoints]
         self.open = 0
         self.retired = False
@@ -119,8 +122,7 @@ class Pool:
         endpoints = self.endpoints
         endpoint = endpoints[0] if len(endpoints) == 1 else self._choose()
         if not fresh:
-            idle = endpoint.idle
-            connection = idle.pop() if idle else None
+            connection = endpoint.idle.pop() if endpoint.idle else None
             if connection is None or connection.closed:
                 connection = self._search_idle(endpoint, connection)
             if connection is not None:
@@ -139,28 +141,43 @@ class Pool:
         self.wheel.arm(ticket, monotonic() + self.data.timeouts.connect_s)
         return ticket
 
-    def give_back(self, connection: UpstreamConnection, *, reusable: bool) -> None:
-        """Take a connection back from its leg, or hear that it is gone. Harmless when repeated."""
+    def put_back(self, connection: UpstreamConnection, now: float) -> None:
+        """Take back a clean connection: whoever waits gets it, else it idles."""
+        if self._waiting or self.retired:
+            self._pass_on(connection)
+            return
+        endpoint = connection.endpoint
+        endpoint.in_use -= 1
+        endpoint.idle.append(connection)
+        connection.arm("idle", now + connection.keepalive_s)
+
+    def _pass_on(self, connection: UpstreamConnection) -> None:
+        """Give a clean connection to the next that waits."""
+        ticket = self._next_waiting()
+        leg = ticket.take() if ticket is not None else None
+        if leg is not None and not self.retired:
+            connection.begin(leg)
+            leg.on_connected(connection)
+            return
+        if ticket is not None and leg is not None:
+            ticket.leg = leg
+            self._waiting.appendleft(ticket)
+        if self.retired:
+            self.give_up(connection)
+        else:
+            connection.endpoint.in_use -= 1
+            connection.endpoint.idle.append(connection)
+            connection.arm("idle", monotonic() + connection.keepalive_s)
+
+    def give_up(self, connection: UpstreamConnection) -> None:
+        """Close a connection, or hear that it is gone. Harmless when repeated."""
         phase = connection.phase
         if phase == "gone":
             return
         endpoint = connection.endpoint
         if phase != "idle":
             endpoint.in_use -= 1
-        if reusable and not self.retired:
-            ticket = self._next_waiting() if self._waiting else None
-            if ticket is not None:
-                leg = ticket.take()
-                assert leg is not None
-                endpoint.in_use += 1
-                connection.begin(leg)
-                leg.on_connected(connection)
-                return
-            endpoint.idle.append(connection)
-            connection.phase = "idle"
-            self.wheel.arm(connection, monotonic() + connection.keepalive_s)
-            return
-        if connection.phase == "idle" and connection in endpoint.idle:
+        elif connection in endpoint.idle:
             endpoint.idle.remove(connection)
         connection.phase = "gone"
         connection.close()
@@ -174,7 +191,7 @@ class Pool:
         self.retired = True
         for endpoint in self.endpoints:
             for connection in list(endpoint.idle):
-                self.give_back(connection, reusable=False)
+                self.give_up(connection)
 
     def in_trouble(self, now: float) -> bool:
         """Whether this upstream failed or made requests wait in the last ten seconds."""
@@ -201,7 +218,7 @@ class Pool:
         while connection is not None:
             if not connection.closed:
                 return connection
-            self.give_back(connection, reusable=False)
+            self.give_up(connection)
             connection = endpoint.idle.pop() if endpoint.idle else None
         if self.open >= self._max_connections:
             for other in self.endpoints:
@@ -256,7 +273,7 @@ class Pool:
                 )
             return
         if leg is None:
-            self.give_back(connection, reusable=True)
+            self.put_back(connection, monotonic())
             return
         connection.begin(leg)
         leg.on_connected(connection)

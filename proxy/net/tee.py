@@ -248,7 +248,7 @@ class ShadowLeg:
                 answer = connection.answer
                 content_type = text(answer.content_type) if answer.content_type is not None else None
                 encoding = text(answer.content_encoding) if answer.content_encoding is not None else None
-                connection.release(request_written=True)
+                connection.release(monotonic(), request_written=True)
             else:
                 connection.abandon()
         core.counters.add("shadow_legs", runner.data.name, outcome)

@@ -94,6 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
+        """What a clean connection looks like before its first answer."""
         self.status = 0
         self.headers: list[Header] = []
         self.answer = _NO_ANSWER
@@ -110,10 +111,11 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(self, leg: Leg) -> None:
         """Hand the connection to `leg` for one request."""
         self.leg = leg
-        if self.uses:
-            self._reset()
         self.uses += 1
         self.phase = "busy"
+        # Only a clean connection is used again, so what spoils one need not be reset.
+        self.head_complete = self.done = False
+        self.status = self.head_size = 0
         if self.parser is None:
             self.parser = httptools.HttpResponseParser(self)
 
@@ -137,28 +139,34 @@ class UpstreamConnection(asyncio.Protocol):
     def arm(self, phase: str, deadline: float) -> None:
         """Fail the leg at `deadline`, calling the wait by the name `phase`."""
         self.phase = phase
-        self.pool.wheel.arm(self, deadline)
+        self.deadline = deadline
+        if deadline < self.due:
+            self.pool.wheel.arm(self, deadline)
 
-    def release(self, *, request_written: bool) -> None:
+    def release(self, now: float, *, request_written: bool) -> None:
         """Give the connection back after a complete response; it is closed unless it is clean."""
         if self.leg is not None and self.leg.is_head:
             self.parser = None
         self.leg = None
         transport = self.transport
-        self.pool.give_back(
-            self,
-            reusable=request_written
+        if (
+            request_written
             and self.done
             and self.answer.keep_alive
             and not (self.surplus or self.close_delimited or self.closed or self.error)
             and transport is not None
-            and not transport.get_write_buffer_size(),
-        )
+            and not transport.get_write_buffer_size()
+        ):
+            if self.parts:
+                self.parts = []
+            self.pool.put_back(self, now)
+        else:
+            self.pool.give_up(self)
 
     def abandon(self) -> None:
         """Close the connection in the middle of whatever it does; the leg hears nothing more."""
         self.leg = None
-        self.pool.give_back(self, reusable=False)
+        self.pool.give_up(self)
 
     def pause_reading(self) -> None:
         """Stop reading the response: the caller is slower than the model."""
@@ -190,7 +198,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Bytes of a response, or of nonsense."""
         leg = self.leg
         if leg is None:
-            self.pool.give_back(self, reusable=False)  # nobody asked for these
+            self.pool.give_up(self)  # nobody asked for these
             return
         at_start = not self.status and not self.head_size and not self.error
         end = data.find(b"\r\n\r\n") if at_start else -1
@@ -201,10 +209,14 @@ class UpstreamConnection(asyncio.Protocol):
                 self.status = known.status
                 self.answer = known
                 self.head_complete = self.done = True
+                if known.keep_alive_s is not None:
+                    self._heed_keep_alive(known.keep_alive_s)
                 if known.body_length:
                     self.parts = [data[end + 4 :]]
                 self._tell(leg)
                 return
+        if at_start:
+            self.headers = []
         assert self.parser is not None
         try:
             self.parser.feed_data(data)
@@ -240,6 +252,10 @@ class UpstreamConnection(asyncio.Protocol):
         ):
             self.pool.remember_head(data[:end], self.answer)
         self._tell(leg)
+
+    def _heed_keep_alive(self, seconds: int) -> None:
+        """A second to spare, so that we never write into a connection that is being closed."""
+        self.keepalive_s = min(self.pool.data.keepalive_s, max(seconds - 1.0, 0.0))
 
     def _tell(self, leg: Leg) -> None:
         """Let the leg look at what came."""
@@ -277,7 +293,7 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 leg.on_failure(UpstreamError("upstream_closed", 502, "the upstream closed without an answer"), self)
         self.transport = None
-        self.pool.give_back(self, reusable=False)
+        self.pool.give_up(self)
 
     def pause_writing(self) -> None:
         """The upstream reads more slowly than the caller sends."""
@@ -293,7 +309,7 @@ class UpstreamConnection(asyncio.Protocol):
         """A wait took too long: an idle connection is closed, a leg is told."""
         leg = self.leg
         if leg is None:
-            self.pool.give_back(self, reusable=False)
+            self.pool.give_up(self)
         else:
             leg.on_failure(
                 UpstreamError("upstream_timeout", 504, f"the upstream did not answer in time ({self.phase})"), self
@@ -330,8 +346,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.error = UpstreamError("upstream_protocol", 502, answer.problem)
             return
         if answer.keep_alive_s is not None:
-            # A second to spare, so that we never write into a connection that is being closed.
-            self.keepalive_s = min(self.pool.data.keepalive_s, max(answer.keep_alive_s - 1.0, 0.0))
+            self._heed_keep_alive(answer.keep_alive_s)
         leg = self.leg
         if leg is not None and leg.is_head:
             self.done = True

@@ -23,7 +23,6 @@ from proxy.plan.link import (
     LinkedPlan,
     LinkedRoute,
     LinkedShadow,
-    Placement,
 )
 
 _SHADOWED_BY_DEFAULT: Final = frozenset(("GET", "HEAD", "POST"))
@@ -74,27 +73,31 @@ def decide(
     """
     if route is None:
         route = find_route(plan, head)
-    decision = Decision(route)
     if route is None:
+        decision = Decision(None)
         decision.refusal = (404, "no_route", "no route matches this request")
         return decision
-    unit = _find_unit(route, head, body, decision)
+    unit, reason = _find_unit(route, head, body)
     if unit is None:
         if route.data.no_unit == "reject" and route.unit:
+            decision = Decision(route)
             sources = ", ".join(label for label, _, _ in route.unit)
-            decision.refusal = (400, "no_unit", f"this route needs a unit: {sources} ({decision.unit_reason})")
+            decision.unit_reason = reason
+            decision.upstream = route.data.upstream
+            decision.refusal = (400, "no_unit", f"this route needs a unit: {sources} ({reason})")
             return decision
-        placement = _place(route, None, exchange_id)
+        decision = _place(route, None, reason, exchange_id)
     else:
-        # A memo, not a state: the placement of a unit is a function of the plan and the unit.
+        # A memo, not a state: where the experiments put a unit is a function of the plan and the unit.
         known = route.memo.get(unit)
-        if known is None:
-            known = _place(route, unit, exchange_id)
+        if known is None or known.unit_reason != reason:
+            known = _place(route, unit, reason, exchange_id)
             if len(route.memo) >= MEMO_UNITS:
                 route.memo.clear()
             route.memo[unit] = known
-        placement = known
-    decision.assignments, decision.arm, decision.upstream, decision.labels = placement
+        if not faults and not route.shadows:
+            return known
+        decision = known.copy()
     if faults and unit is not None:
         _choose_faults(faults, head, unit, decision)
     # An injected abort or reset never reaches the primary, so there is nothing to pair a shadow with.
@@ -103,30 +106,24 @@ def decide(
     return decision
 
 
-def _find_unit(route: LinkedRoute, head: Head, body: Body, decision: Decision) -> str | None:
-    """The first source that gives a unit wins; a body that cannot be read ends the search.
+def _find_unit(route: LinkedRoute, head: Head, body: Body) -> tuple[str | None, str]:
+    """The unit and the source that gave it, or None and why there is none. The first source that has one wins.
 
     Falling through from an unreadable body to the next source would give the same user another unit
     from one request to the next, so it counts as no unit, with its own reason.
     """
     for label, getter, in_body in route.unit:
         if in_body and body.document is None and body.reason != "no_body":
-            decision.unit_reason = body.reason
-            return None
+            return None, body.reason
         unit = getter(head, body.document)
         if not unit or not (unit := unit.strip()):
             continue
         if len(unit) > MAX_UNIT_CHARS:
-            decision.unit_reason = "unit_too_long"
-            return None
+            return None, "unit_too_long"
         if not unit.isascii() and not _is_text(unit):
-            decision.unit_reason = "unit_not_text"
-            return None
-        decision.unit = unit
-        decision.unit_reason = label
-        return unit
-    decision.unit_reason = "missing" if route.unit else "not_configured"
-    return None
+            return None, "unit_not_text"
+        return unit, label
+    return None, "missing" if route.unit else "not_configured"
 
 
 def _is_text(unit: str) -> bool:
@@ -138,17 +135,21 @@ def _is_text(unit: str) -> bool:
     return True
 
 
-def _place(route: LinkedRoute, unit: str | None, exchange_id: str) -> Placement:
+def _place(route: LinkedRoute, unit: str | None, reason: str, exchange_id: str) -> Decision:
     """Where the experiments of a route put a unit; without one, where its policy puts the exchange."""
+    decision = Decision(route)
+    decision.unit, decision.unit_reason = unit, reason
+    upstream = route.data.upstream
     assignments = []
-    arm, upstream = "", route.data.upstream
     for experiment in route.experiments:
-        index, reason = _choose(experiment, unit, exchange_id, draws=route.data.no_unit == "random")
-        assignments.append(experiment.by_reason[index, reason])
+        index, why = _choose(experiment, unit, exchange_id, draws=route.data.no_unit == "random")
+        assignments.append(experiment.by_reason[index, why])
         if experiment.chooses:
-            arm = experiment.labels[index]
+            decision.arm = experiment.labels[index]
             upstream = experiment.upstreams[index] or upstream
-    return Placement(assignments, arm, upstream, (route.name, arm, upstream))
+    decision.assignments, decision.upstream = assignments, upstream
+    decision.labels = (route.name, decision.arm, upstream)
+    return decision
 
 
 def _choose(experiment: LinkedExperiment, unit: str | None, exchange_id: str, *, draws: bool) -> tuple[int, str]:

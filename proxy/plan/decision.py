@@ -72,6 +72,18 @@ class Decision:
         self.cohorts: list[str] = _NOTHING
         self.labels = _NO_LABELS
 
+    def copy(self) -> Decision:
+        """The same decision, to be completed for one exchange."""
+        other = Decision(self.route)
+        other.unit, other.unit_reason = self.unit, self.unit_reason
+        other.assignments, other.arm, other.upstream, other.labels = (
+            self.assignments,
+            self.arm,
+            self.upstream,
+            self.labels,
+        )
+        return other
+
 
 _NOTHING: Final[list[Any]] = []
 _NO_LABELS: Final = ("", "", "")

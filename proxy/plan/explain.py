@@ -6,7 +6,7 @@ Units are hashed as they are, so an explanation is for the operator's eyes only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 
 from proxy.http.head import Head
@@ -83,15 +83,8 @@ def _with_unit(route: LinkedRoute | None, unit: str | None) -> LinkedRoute | Non
     """`route` with a unit that the operator supplies in place of those that the request would give."""
     if route is None or unit is None:
         return route
-    return LinkedRoute(
-        data=route.data,
-        name=route.name,
-        matches=route.matches,
-        unit=(("supplied", lambda _head, _body: unit, False),),
-        needs_body=False,
-        experiments=route.experiments,
-        shadows=route.shadows,
-    )
+    # A memo of its own: the route's belongs to the units that its requests carry.
+    return replace(route, unit=(("supplied", lambda _head, _body: unit, False),), needs_body=False, memo={})
 
 
 def _facts(decision: Decision, exchange_id: str, plan: LinkedPlan) -> dict[str, object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.http.fields import text
 from proxy.http.head import Head
@@ -69,15 +69,6 @@ class LinkedFault:
     applies: Callable[[Head, Decision], bool]
 
 
-class Placement(NamedTuple):
-    """Where all experiments of a route put a unit, the arm that chose, the upstream, and the metric labels."""
-
-    assignments: list[Assignment]
-    arm: str
-    upstream: str
-    labels: tuple[str, str, str]
-
-
 @dataclass(frozen=True, slots=True)
 class LinkedRoute:
     """A route with its match, its unit getters and what hangs on it."""
@@ -87,10 +78,12 @@ class LinkedRoute:
     matches: Predicate
     unit: tuple[tuple[str, UnitGetter, bool], ...]
     needs_body: bool
+    reveals: bool
+    max_body_bytes: int
     experiments: tuple[LinkedExperiment, ...]
     shadows: tuple[LinkedShadow, ...]
     # What the experiments say of a unit is a function of the unit alone, so it is remembered (see `decide`).
-    memo: dict[str, Placement] = field(default_factory=dict, compare=False)
+    memo: dict[str, Decision] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +96,7 @@ class LinkedPlan:
     shadows: dict[str, LinkedShadow]
     faults: dict[str, LinkedFault]
     upstreams: dict[str, Upstream]
+    logs: bool
     bodies_threshold: int
     log_headers: frozenset[bytes] = field(default_factory=frozenset)
 
@@ -111,7 +105,7 @@ def link_plan(plan: Plan) -> LinkedPlan:
     """Build the closures and tables of `plan`; the data must have been checked by the compiler."""
     experiments = {name: _link_experiment(value) for name, value in plan.experiments.items()}
     shadows = {name: _link_shadow(value) for name, value in plan.shadows.items()}
-    routes = tuple(_link_route(route, experiments, shadows) for route in plan.routes)
+    routes = tuple(_link_route(route, experiments, shadows, plan.limits.max_body_bytes) for route in plan.routes)
     return LinkedPlan(
         data=plan,
         routes=routes,
@@ -119,6 +113,7 @@ def link_plan(plan: Plan) -> LinkedPlan:
         shadows=shadows,
         faults={name: link_fault(value) for name, value in plan.faults.items()},
         upstreams=plan.upstreams,
+        logs=plan.log.enabled,
         bodies_threshold=gate_threshold(plan.log.bodies),
         log_headers=frozenset(name.lower().encode() for name in plan.log.headers),
     )
@@ -195,13 +190,17 @@ def _target(data: Fault) -> Callable[[Head, Decision], bool]:
     return applies
 
 
-def _link_route(data: Route, experiments: dict[str, LinkedExperiment], shadows: dict[str, LinkedShadow]) -> LinkedRoute:
+def _link_route(
+    data: Route, experiments: dict[str, LinkedExperiment], shadows: dict[str, LinkedShadow], max_body_bytes: int
+) -> LinkedRoute:
     return LinkedRoute(
         data=data,
         name=data.name,
         matches=_link_match(data.match),
         unit=tuple((_source_label(s), _unit_getter(s), s.kind == "body") for s in data.unit),
         needs_body=any(source.kind == "body" for source in data.unit),
+        reveals=data.reveal,
+        max_body_bytes=data.max_body_bytes or max_body_bytes,
         experiments=tuple(experiments[name] for name in data.experiments),
         shadows=tuple(shadows[name] for name in data.shadows),
     )
@@ -273,9 +272,9 @@ def _unit_getter(source: UnitSource) -> UnitGetter:
 
 def _header_getter(key: bytes) -> UnitGetter:
     def get(head: Head, _body: object) -> str | None:
-        for field in head.fields:
-            if field[0] == key:
-                return text(field[1])
+        for name, value, _, _ in head.fields:
+            if name == key:
+                return text(value)
         return None
 
     return get

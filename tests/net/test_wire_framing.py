@@ -598,3 +598,16 @@ async def test_a_refusal_does_not_depend_on_what_came_before(net: Any, name: str
     assert (await caller.answer()).status == 400
     assert await caller.at_end() == b""
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("cut", [None, 10, 45])
+async def test_blanks_around_a_value_are_no_part_of_it(net: Any, cut: int | None) -> None:
+    """RFC 9110 section 5.5, in one read as in two: neither framing nor the unit may depend on that."""
+    server, proxy, caller = await net.pair()
+    data = b"POST / HTTP/1.1\r\nHost: \ta \r\nContent-Length:3 \t\r\nx-user-id: u1 \r\nX-Request-Id:\tr \r\n\r\nabc"
+    if cut is not None:
+        await caller.send(data[:cut])
+        await net.until(lambda: any(c._in_message for c in proxy.core.connections))
+    await caller.send(data[cut or 0 :])
+    assert (await caller.answer()).body == b"POST / HTTP/1.1|u1|r|abc"
+    assert server.requests[0].get("host") == "a"

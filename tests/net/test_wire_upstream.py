@@ -348,8 +348,9 @@ async def test_the_keep_alive_hint_of_an_upstream_is_honoured(net: Any) -> None:
         await connection.at_end()
 
     server, _, caller = await net.pair(script)
-    await caller.ask()
-    await net.until(lambda: server.ended == [0], timeout_s=1)
+    for number in range(3):  # an answer that is recognised says the same as one that is parsed
+        await caller.ask()
+        await net.until(lambda n=number: len(server.ended) == n + 1, timeout_s=1)
 
 
 async def test_an_idle_connection_is_closed_after_its_keepalive(net: Any) -> None:
