@@ -7,6 +7,7 @@ differ with every request (ids, traces) cost one look-up more than they would wi
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 Header = tuple[bytes, bytes]
@@ -35,6 +36,8 @@ FORWARDED_FOR: Final = 8
 VIA: Final = 9
 UPGRADE: Final = 10
 BAD_HOST: Final = 11
+# These pass on like any other, and the log wants to know them.
+NOTED: Final = 12
 _KINDS: Final = {
     b"host": HOST,
     b"content-length": LENGTH,
@@ -45,6 +48,9 @@ _KINDS: Final = {
     b"x-forwarded-for": FORWARDED_FOR,
     b"via": VIA,
     b"upgrade": UPGRADE,
+    b"content-type": NOTED,
+    b"content-encoding": NOTED,
+    b"traceparent": NOTED,
     b"keep-alive": STRIP,
     b"proxy-connection": STRIP,
     b"proxy-authorization": STRIP,
@@ -91,6 +97,12 @@ def valid_host(value: bytes) -> bool:
 def connection_tokens(value: bytes) -> frozenset[bytes]:
     """The field names that a `Connection` value (lower case) declares to be for this hop only."""
     return frozenset(token.strip() for token in value.split(b","))
+
+
+@lru_cache(maxsize=256)
+def word(value: bytes) -> str:
+    """`text` for values of which there are few, such as content types."""
+    return text(value)
 
 
 def text(value: bytes) -> str:

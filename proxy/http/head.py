@@ -16,6 +16,7 @@ from urllib.parse import unquote_plus
 from proxy.http import fields as kinds
 from proxy.http.fields import Field, Header, connection_tokens, make_field, text, valid_host
 
+_PASSING: Final = (kinds.PASS, kinds.NOTED)
 _PERSISTENCE: Final = frozenset((b"close", b"keep-alive"))
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
 _WORDS: Final = {b"close": frozenset((b"close",)), b"keep-alive": frozenset((b"keep-alive",))}
@@ -169,7 +170,7 @@ def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # 
     hosts = codings = 0
     nominated: frozenset[bytes] | None = None
     for _name, value, kind, line in fields:
-        if kind == kinds.PASS:
+        if kind in _PASSING:
             lines.append(line)
         elif kind == kinds.HOST:
             hosts += 1
@@ -218,4 +219,4 @@ def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # 
 
 def passing_lines(fields: list[Field], names: frozenset[bytes]) -> list[bytes]:
     """The lines of the fields that pass on and are none of `names`."""
-    return [line for name, _, kind, line in fields if kind == kinds.PASS and name not in names]
+    return [line for name, _, kind, line in fields if kind in _PASSING and name not in names]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from proxy.http.fields import OURS, Header, connection_tokens
+from proxy.http.fields import OURS, Header, connection_tokens, word
 from proxy.http.head import Head, passing_lines
 
 # A degraded answer is another answer: what identifies or digests the old one goes (RFC 9530, RFC 9110 8.8.3).
@@ -102,12 +102,14 @@ class AnswerHead:
         "chunked",
         "content_encoding",
         "content_type",
+        "encoding_text",
         "keep_alive",
         "keep_alive_s",
         "length",
         "lines",
         "problem",
         "status",
+        "type_text",
         "whole",
     )
 
@@ -158,6 +160,8 @@ class AnswerHead:
                 self.keep_alive_s = _timeout(value)
         if nominated is not None:
             self.lines = [(name, line) for name, line in lines if name not in nominated]
+        self.type_text = word(self.content_type) if self.content_type is not None else None
+        self.encoding_text = word(self.content_encoding) if self.content_encoding is not None else None
         self.block = b"".join([line for _, line in self.lines])
         framing = b""
         if not self.chunked and not self.problem:

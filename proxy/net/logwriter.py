@@ -12,9 +12,10 @@ import fcntl
 import os
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
-from proxy.exchange.frames import MAGIC, append_frame, count_frames, whole_frames
+from proxy.exchange.frames import MAGIC, append_payload, count_frames, encode_record, whole_frames
 from proxy.exchange.records import Record
 from proxy.exchange.segments import segment_name
 from proxy.plan.data import LogSettings
@@ -30,14 +31,15 @@ class LogWriter:
         self._spool = spool
         self._worker = worker
         self.settings = settings
-        self._buffer = bytearray()
-        self._count = 0
-        self._lock = threading.Lock()
+        self._payloads: deque[bytes] = deque()
+        self._appended = 0
+        self._taken = 0
+        self._refused = 0
+        self._failed = 0
         self._wake = threading.Event()
         self._stopping = False
         self.written = 0
         self.written_bytes = 0
-        self.dropped = 0
         self.last_error = ""
         self._fd = -1
         self._kept = 0
@@ -51,16 +53,21 @@ class LogWriter:
 
     def append(self, record: Record) -> None:
         """Take one record, or drop and count it when the buffer is full."""
-        with self._lock:
-            buffer = self._buffer
-            if len(buffer) >= self.settings.buffer_bytes:
-                self.dropped += 1
-                return
-            append_frame(buffer, record)
-            self._count += 1
-            size = len(buffer)
-        if size >= self.settings.flush_bytes:
+        settings = self.settings
+        waiting = self._appended - self._taken
+        if waiting >= settings.buffer_bytes:
+            self._refused += 1
+            return
+        payload = encode_record(record)
+        self._payloads.append(payload)
+        self._appended += len(payload)
+        if waiting >= settings.flush_bytes:
             self._wake.set()
+
+    @property
+    def dropped(self) -> int:
+        """Records that are not in the log: for want of room in the buffer, or on the disk."""
+        return self._refused + self._failed
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is buffered and end the thread."""
@@ -77,10 +84,15 @@ class LogWriter:
         self._end_segment()
 
     def _flush(self) -> None:
-        with self._lock:
-            buffer, count = self._buffer, self._count
-            if count:
-                self._buffer, self._count = bytearray(), 0
+        # One thread appends on the right and this one takes from the left, so the two need no lock; each
+        # counts what it did itself.
+        payloads = self._payloads
+        count = len(payloads)
+        buffer = bytearray()
+        for _ in range(count):
+            payload = payloads.popleft()
+            append_payload(buffer, payload)
+            self._taken += len(payload)
         now = time.monotonic()
         if count:
             try:
@@ -91,7 +103,7 @@ class LogWriter:
                 kept = count_frames(memoryview(buffer)[: self._kept])
                 self.written += kept
                 self.written_bytes += self._kept
-                self.dropped += count - kept
+                self._failed += count - kept
                 self.last_error = error.strerror or str(error)
             else:
                 self.written += count

@@ -16,6 +16,7 @@ from typing import Final
 
 from proxy.errors import UpstreamError
 from proxy.http.outgoing import AnswerHead
+from proxy.net.report import report_failure
 from proxy.net.upstream import Leg, UpstreamConnection
 from proxy.net.wheel import Wheel
 from proxy.plan.data import Upstream
@@ -156,8 +157,7 @@ class Pool:
         ticket = self._next_waiting()
         leg = ticket.take() if ticket is not None else None
         if leg is not None and not self.retired:
-            connection.begin(leg)
-            leg.on_connected(connection)
+            self._hand_over(connection, leg)
             return
         if ticket is not None and leg is not None:
             ticket.leg = leg
@@ -168,6 +168,16 @@ class Pool:
             connection.endpoint.in_use -= 1
             connection.endpoint.idle.append(connection)
             connection.arm("idle", monotonic() + connection.keepalive_s)
+
+    def _hand_over(self, connection: UpstreamConnection, leg: Leg) -> None:
+        """Call a leg that had to wait. What fails in it must not fail whoever gave the connection back."""
+        connection.begin(leg)
+        try:
+            leg.on_connected(connection)
+        except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the pool
+            report_failure("forward", error)
+            leg.on_failure(UpstreamError("internal", 500, "parallax failed on this request"), connection)
+            self.give_up(connection)
 
     def give_up(self, connection: UpstreamConnection) -> None:
         """Close a connection, or hear that it is gone. Harmless when repeated."""
@@ -275,8 +285,7 @@ class Pool:
         if leg is None:
             self.put_back(connection, monotonic())
             return
-        connection.begin(leg)
-        leg.on_connected(connection)
+        self._hand_over(connection, leg)
 
     def _not_connected(self, endpoint: Endpoint, ticket: Ticket, error: UpstreamError) -> None:
         self.open -= 1

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.exchange import records
-from proxy.http.fields import text
+from proxy.http.fields import NOTED, text, word
+from proxy.plan.decision import Decision
 
 if TYPE_CHECKING:
     from proxy.net.exchange import Exchange
     from proxy.net.inject import Injection
     from proxy.plan.link import LinkedPlan
+
+
+_UNDECIDED: Final = Decision(None)
+_NOTHING: Final[list[str]] = []
+_NOT_CAPTURED: Final = ["request_not_captured", "response_not_captured"]
 
 
 def make_record(
@@ -20,29 +26,32 @@ def make_record(
     core, decision, head, answer = x.core, x.decision, x.head, x.answer
     request, response, errors = _bodies(x, plan.data.log.max_body_bytes)
     content_type = content_encoding = trace = None
+    for name, value, kind, _ in head.fields:
+        if kind == NOTED:
+            if name == b"content-type":
+                content_type = word(value)
+            elif name == b"content-encoding":
+                content_encoding = word(value)
+            else:
+                trace = text(value)[3:35]
     kept: dict[str, str] = {}
-    for name, value, _, _ in head.fields:
-        if name == b"content-type":
-            content_type = text(value)
-        elif name == b"content-encoding":
-            content_encoding = text(value)
-        elif name == b"traceparent":
-            trace = text(value)[3:35]
-        if name in plan.log_headers:
-            kept[name.decode("latin-1")] = text(value)
-    unit = decision.unit if decision is not None else None
+    if plan.log_headers:
+        kept = {word(f.name): text(f.value) for f in head.fields if f.name in plan.log_headers}
+    if decision is None:
+        decision = _UNDECIDED
+    unit = decision.unit
     return records.Exchange(
         x.exchange_id,
-        x.request_id.decode("latin-1"),
+        x.exchange_id if head.request_id is None else x.request_id.decode("latin-1"),
         x.ts,
         trace,
         x.route.name if x.route is not None else "",
         plan.data.version,
-        decision.assignments if decision is not None else [],
+        decision.assignments,
         core.unit_hash(unit, plan) if unit is not None else None,
         plan.data.unit_key_id if unit is not None else None,
-        decision.unit_reason if decision is not None else "",
-        decision.upstream if decision is not None else "",
+        decision.unit_reason,
+        decision.upstream,
         x.endpoint,
         head.method,
         head.path,
@@ -55,14 +64,14 @@ def make_record(
         x.response_bytes,
         content_type,
         content_encoding,
-        text(answer.content_type) if answer is not None and answer.content_type is not None else None,
-        text(answer.content_encoding) if answer is not None and answer.content_encoding is not None else None,
+        answer.type_text if answer is not None else None,
+        answer.encoding_text if answer is not None else None,
         request,
         response,
         errors,
-        [fault.name for fault in injection.applied] if injection is not None else [],
-        decision.cohorts if decision is not None else [],
-        [shadow.name for shadow in decision.shadows] if decision is not None else [],
+        [fault.name for fault in injection.applied] if injection is not None else _NOTHING,
+        decision.cohorts,
+        [shadow.name for shadow in decision.shadows] if decision.shadows else _NOTHING,
         kept,
         x.retries,
         core.name,
@@ -72,9 +81,12 @@ def make_record(
 def _bodies(x: Exchange, limit: int) -> tuple[bytes | None, bytes | None, list[str]]:
     """Both bodies as far as they are kept, and why one is not."""
     if not x.keeps_bodies:
-        return None, None, ["request_not_captured", "response_not_captured"]
+        return None, None, _NOT_CAPTURED
+    parts, answer = x.parts, x.response_parts
+    if x.request_done and x.kept and x.error_type is None and answer is not None and x.request_bytes <= limit:
+        whole = parts[0] if len(parts) == 1 else b"".join(parts)
+        return whole, answer[0] if len(answer) == 1 else b"".join(answer), _NOTHING
     request: bytes | None = None
-    response: bytes | None = None
     errors: list[str] = []
     if not x.request_done:
         errors.append("request_incomplete")
@@ -82,10 +94,10 @@ def _bodies(x: Exchange, limit: int) -> tuple[bytes | None, bytes | None, list[s
         errors.append("request_too_large")
     else:
         request = b"".join(x.parts)
-    if x.response_parts is None:
+    if answer is None:
         errors.append("response_too_large")
     elif x.error_type is not None:
         errors.append("response_incomplete")
     else:
-        response = b"".join(x.response_parts)
-    return request, response, errors
+        return request, b"".join(answer), errors
+    return request, None, errors

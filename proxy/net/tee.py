@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import UpstreamError
 from proxy.exchange.records import Leg as LegRecord
-from proxy.http.fields import text
 from proxy.http.outgoing import request_head
 from proxy.net.pool import Pool, Ticket
 from proxy.net.upstream import UpstreamConnection
@@ -204,10 +203,11 @@ class ShadowLeg:
         """Keep the answer, up to the limit."""
         if self._ttfb_s is None and connection.head_complete:
             self._ttfb_s = monotonic() - self._t_start
-        for part in connection.take_parts() if connection.parts else ():
-            self._response_bytes += len(part)
+        if connection.parts:
+            parts = connection.take_parts()
+            self._response_bytes += sum(map(len, parts))
             if self._response is not None:
-                self._response.append(part)
+                self._response += parts
                 if self._response_bytes > self._runner.core.plan.data.log.max_body_bytes:
                     self._response = None
                     self._errors.append("response_too_large")
@@ -237,6 +237,7 @@ class ShadowLeg:
         self.deadline = inf
         runner = self._runner
         core = runner.core
+        now = monotonic()
         runner.inflight_bytes -= self._size
         content_type = encoding = None
         connection, self._connection = self._connection, None
@@ -246,18 +247,20 @@ class ShadowLeg:
         if connection is not None:
             if outcome == "sent":
                 answer = connection.answer
-                content_type = text(answer.content_type) if answer.content_type is not None else None
-                encoding = text(answer.content_encoding) if answer.content_encoding is not None else None
-                connection.release(monotonic(), request_written=True)
+                content_type, encoding = answer.type_text, answer.encoding_text
+                connection.release(now, request_written=True)
             else:
                 connection.abandon()
         core.counters.add("shadow_legs", runner.data.name, outcome)
         if core.log is not None and core.plan.data.log.enabled:
-            response = b"".join(self._response) if outcome == "sent" and self._response is not None else None
+            parts = self._response
+            response = None
+            if outcome == "sent" and parts is not None:
+                response = parts[0] if len(parts) == 1 else b"".join(parts)
             core.log.append(
                 LegRecord(
                     self._exchange_id,
-                    core.ids.mint(time()),
+                    f"{self._exchange_id}/{runner.data.name}",
                     runner.data.name,
                     self._ts,
                     runner.data.upstream,
@@ -265,7 +268,7 @@ class ShadowLeg:
                     outcome,
                     self._status,
                     error_type,
-                    monotonic() - self._t_start,
+                    now - self._t_start,
                     self._ttfb_s,
                     self._response_bytes,
                     content_type,

@@ -237,7 +237,7 @@ class Desk:
     def kill(self, who: str, now: Now) -> list[Effect]:
         """End everything, and let nothing begin until `reset`."""
         self.armed = False
-        effects = [Effect("killed", "", "", now.wall, who, "kill switch")]
+        effects = [Effect("killed", "", "", now.wall, who, "none begins until the kill switch is reset")]
         for entry in self.entries.values():
             effects += self._apply(entry, Event.KILL, now, who, "kill switch")
         self._forget()
@@ -248,7 +248,7 @@ class Desk:
         if self.armed:
             return []
         self.armed = True
-        return [Effect("reset", "", "", now.wall, who, "kill switch reset")]
+        return [Effect("reset", "", "", now.wall, who, "they may begin again")]
 
     def tick(self, now: Now) -> list[Effect]:
         """What the passing of time does: ends what has lasted, starts what is due."""
@@ -299,8 +299,8 @@ class Desk:
                 f"must be ≤ {self.max_dose:g} (faults.max_dose)",
             )
         entry.ends_at = now.steady + length_s
-        why = "its time has come" if event is Event.DUE else "started"
-        return self._apply(entry, event, now, who, f"{why}, for {length_s:g} s at dose {fault.dose:g}")
+        why = f"for {length_s:g} s at dose {fault.dose:.1%}"
+        return self._apply(entry, event, now, who, f"its time has come, {why}" if event is Event.DUE else why)
 
     def _come_due(self, entry: Entry, now: Now) -> list[Effect]:
         """A scheduled time has passed; only a time that we saw pass starts anything."""

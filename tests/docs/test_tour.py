@@ -168,6 +168,7 @@ def beginnings(output: str) -> list[str]:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(300)
 def test_the_tour_goes_as_the_readme_says(tour: Tour, readme: Any) -> None:
     """Every command of it succeeds in its order and prints the lines that are shown."""
     steps = [step for step in readme.steps() if step.command.split()[0] not in ("make", "docker")]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from proxy.net.exchange import Exchange
 from proxy.plan.data import Limits, LogSettings, Match, Route, Timeouts, UnitSource, Upstream
 from proxy.plan.link import link_plan
 
@@ -943,3 +944,31 @@ async def test_a_lingering_close_does_not_cut_an_answer_that_is_being_read(
     caller.writer.transport.resume_reading()
     answer = await caller.answer()
     assert (answer.status, len(answer.body)) == (413, size)
+
+
+@pytest.mark.parametrize("where", ["_decide", "forward", "on_connected", "_answer_head"])
+async def test_a_failure_of_our_own_costs_one_request(net: Any, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """The exchange barrier: a bug is reported and answered with 500, and the next request is served."""
+    answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"  # not the usual way
+
+    async def script(connection: Any) -> None:
+        while True:
+            await connection.request()
+            await connection.send(answer)
+
+    server, proxy, caller = await net.pair(script)
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Exchange, where, broken)
+        for _ in range(2):  # on a fresh connection to the model server, and on a fresh one again
+            await caller.send(b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")
+            assert (await caller.answer(timeout_s=3)).status == 500
+    assert net.failures
+    assert all("a bug" in failure for failure in net.failures)
+    net.failures.clear()
+    assert (await caller.ask("GET", "/after")).body == b"ok"
+    assert proxy.core.pool("a").open == 1
+    assert server.errors == []
