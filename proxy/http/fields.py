@@ -25,19 +25,18 @@ class Field(NamedTuple):
 # What is done with a field. `te` and `trailer` are for one hop, too, and trailers are not passed on; the rest
 # of the hop-by-hop fields (RFC 9110 section 7.6.1) are plain `STRIP`.
 PASS: Final = 0
-STRIP: Final = 1
-HOST: Final = 2
-LENGTH: Final = 3
-CODING: Final = 4
-CONNECTION: Final = 5
-EXPECT: Final = 6
-REQUEST_ID: Final = 7
-FORWARDED_FOR: Final = 8
-VIA: Final = 9
-UPGRADE: Final = 10
-BAD_HOST: Final = 11
-# These pass on like any other, and the log wants to know them.
-NOTED: Final = 12
+NOTED: Final = 1  # passes on like any other, and the log wants to know it
+STRIP: Final = 2
+HOST: Final = 3
+LENGTH: Final = 4
+CODING: Final = 5
+CONNECTION: Final = 6
+EXPECT: Final = 7
+REQUEST_ID: Final = 8
+FORWARDED_FOR: Final = 9
+VIA: Final = 10
+UPGRADE: Final = 11
+BAD_HOST: Final = 12
 _KINDS: Final = {
     b"host": HOST,
     b"content-length": LENGTH,

@@ -16,7 +16,6 @@ from urllib.parse import unquote_plus
 from proxy.http import fields as kinds
 from proxy.http.fields import Field, Header, connection_tokens, make_field, text, valid_host
 
-_PASSING: Final = (kinds.PASS, kinds.NOTED)
 _PERSISTENCE: Final = frozenset((b"close", b"keep-alive"))
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
 _WORDS: Final = {b"close": frozenset((b"close",)), b"keep-alive": frozenset((b"keep-alive",))}
@@ -166,12 +165,12 @@ def read_head(method: str, target: bytes, version: str, headers: list[Header], *
 def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # noqa: C901, PLR0912 - one pass, a branch a kind
     """Judge and sort the fields of a head in one pass; the result is as `read_head` describes it."""
     head = Head(start, fields, peer)
-    lines = head.lines
+    add_line = head.lines.append
     hosts = codings = 0
     nominated: frozenset[bytes] | None = None
     for _name, value, kind, line in fields:
-        if kind in _PASSING:
-            lines.append(line)
+        if kind <= kinds.NOTED:
+            add_line(line)
         elif kind == kinds.HOST:
             hosts += 1
             if not head.host or hosts > 1:
@@ -219,4 +218,4 @@ def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # 
 
 def passing_lines(fields: list[Field], names: frozenset[bytes]) -> list[bytes]:
     """The lines of the fields that pass on and are none of `names`."""
-    return [line for name, _, kind, line in fields if kind in _PASSING and name not in names]
+    return [line for name, _, kind, line in fields if kind <= kinds.NOTED and name not in names]

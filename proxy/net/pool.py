@@ -89,7 +89,7 @@ class Pool:
         self.open = 0
         self.retired = False
         self._turn = 0
-        self._waiting: deque[Ticket] = deque()
+        self.waiting: deque[Ticket] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_trouble = -inf
         self.heads: dict[bytes, AnswerHead] = {}
@@ -135,34 +135,21 @@ class Pool:
         if self.open < self._max_connections:
             self._open(endpoint, ticket)
         elif self._queue_length() < self._max_pending:
-            self._waiting.append(ticket)
+            self.waiting.append(ticket)
         else:
             leg.on_failure(UpstreamError("upstream_overloaded", 503, "too many requests wait for this upstream"), None)
             return None
         self.wheel.arm(ticket, monotonic() + self.data.timeouts.connect_s)
         return ticket
 
-    def put_back(self, connection: UpstreamConnection, now: float) -> None:
-        """Take back a clean connection: whoever waits gets it, else it idles."""
-        if self._waiting or self.retired:
-            self._pass_on(connection)
-            return
-        endpoint = connection.endpoint
-        endpoint.in_use -= 1
-        endpoint.idle.append(connection)
-        connection.arm("idle", now + connection.keepalive_s)
-
-    def _pass_on(self, connection: UpstreamConnection) -> None:
-        """Give a clean connection to the next that waits."""
-        ticket = self._next_waiting()
-        leg = ticket.take() if ticket is not None else None
-        if leg is not None and not self.retired:
+    def pass_on(self, connection: UpstreamConnection) -> None:
+        """Give a clean connection to the next that waits, or let it idle."""
+        leg = None
+        while self.waiting and leg is None:
+            leg = self.waiting.popleft().take()
+        if leg is not None:
             self._hand_over(connection, leg)
-            return
-        if ticket is not None and leg is not None:
-            ticket.leg = leg
-            self._waiting.appendleft(ticket)
-        if self.retired:
+        elif self.retired:
             self.give_up(connection)
         else:
             connection.endpoint.in_use -= 1
@@ -205,7 +192,7 @@ class Pool:
 
     def in_trouble(self, now: float) -> bool:
         """Whether this upstream failed or made requests wait in the last ten seconds."""
-        return bool(self._waiting) or now - self._last_trouble < 10.0
+        return bool(self.waiting) or now - self._last_trouble < 10.0
 
     def note_trouble(self, now: float) -> None:
         """Remember a failure or an answer of 5xx."""
@@ -238,13 +225,13 @@ class Pool:
 
     def _queue_length(self) -> int:
         """How many wait, without those at the front who have given up."""
-        while self._waiting and self._waiting[0].leg is None:
-            self._waiting.popleft()
-        return len(self._waiting)
+        while self.waiting and self.waiting[0].leg is None:
+            self.waiting.popleft()
+        return len(self.waiting)
 
     def _next_waiting(self) -> Ticket | None:
-        while self._waiting:
-            ticket = self._waiting.popleft()
+        while self.waiting:
+            ticket = self.waiting.popleft()
             if ticket.leg is not None:
                 return ticket
         return None
@@ -283,7 +270,7 @@ class Pool:
                 )
             return
         if leg is None:
-            self.put_back(connection, monotonic())
+            self.pass_on(connection)
             return
         self._hand_over(connection, leg)
 

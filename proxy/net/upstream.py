@@ -159,7 +159,17 @@ class UpstreamConnection(asyncio.Protocol):
         ):
             if self.parts:
                 self.parts = []
-            self.pool.put_back(self, now)
+            pool = self.pool
+            if pool.waiting or pool.retired:
+                pool.pass_on(self)
+                return
+            endpoint = self.endpoint
+            endpoint.in_use -= 1
+            endpoint.idle.append(self)
+            self.phase = "idle"
+            self.deadline = deadline = now + self.keepalive_s
+            if deadline < self.due:
+                pool.wheel.arm(self, deadline)
         else:
             self.pool.give_up(self)
 
@@ -200,7 +210,7 @@ class UpstreamConnection(asyncio.Protocol):
         if leg is None:
             self.pool.give_up(self)  # nobody asked for these
             return
-        at_start = not self.status and not self.head_size and not self.error
+        at_start = not (self.status or self.head_size)
         end = data.find(b"\r\n\r\n") if at_start else -1
         if end > 0:
             known = self.pool.heads.get(data[:end])

@@ -491,7 +491,7 @@ async def test_requests_over_the_connection_limit_wait_and_over_the_queue_are_re
     for number, caller in enumerate(callers[:3]):
         await caller.send(net.request_bytes("GET", f"/{number}"))
         await net.until(lambda n=number: len(server.requests) == min(n + 1, 2))
-    await net.until(lambda: proxy.core.pool("a")._waiting)
+    await net.until(lambda: proxy.core.pool("a").waiting)
     refused = await callers[3].ask("GET", "/3")
     assert (refused.status, error_of(refused)) == (503, "upstream_overloaded")
     assert refused.get("retry-after") == "1"
