@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import UpstreamError
 from proxy.exchange.records import Leg as LegRecord
+from proxy.http.head import Head
 from proxy.http.outgoing import request_head
 from proxy.net.pool import Pool, Ticket
 from proxy.net.upstream import UpstreamConnection
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _DROP: Final = frozenset((b"cookie", b"authorization", b"accept-encoding"))
 _DROP_KEEP_AUTHORIZATION: Final = frozenset((b"cookie", b"accept-encoding"))
+_NO_ERRORS: Final[list[str]] = []
+_MEMO_REQUESTS: Final = 1024
 _IDENTITY: Final = b"accept-encoding: identity\r\n"
 # Why a request that will never be complete was not teed: the caller's doing, or an answer that came early.
 _CALLER_ERRORS: Final = frozenset(("client_abort", "write_timeout", "body_timeout", "bad_request"))
@@ -44,6 +47,9 @@ class ShadowRunner:
         self.active: set[ShadowLeg] = set()
         self.waiting: deque[ShadowLeg] = deque()
         self.inflight_bytes = 0
+        self._allowed: dict[tuple[str, str], bool] = {}
+        self.name = shadow.data.name
+        self.upstream = shadow.data.upstream
         headers = {"x-shadow": "1", **shadow.data.headers} if not shadow.data.headers else shadow.data.headers
         self.extra = _IDENTITY + b"".join(
             f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers.items()
@@ -59,7 +65,7 @@ class ShadowRunner:
                 self._skip(exchange, "client_abort")
             else:
                 self._skip(exchange, "error", "request_incomplete")
-        elif not shadow_method_allowed(self.shadow, exchange.head, predict=is_predict_path(exchange.head.path)):
+        elif not self._allows(exchange.head):
             self._skip(exchange, "unsafe_method")
         elif body is None or len(body) > data.max_body_bytes:
             self._skip(exchange, "too_large")
@@ -77,6 +83,17 @@ class ShadowRunner:
             self.core.wheel.arm(leg, leg.deadline_at)
         else:
             self._skip(exchange, "dropped_queue")
+
+    def _allows(self, head: Head) -> bool:
+        """Whether this request may be copied; a function of method and path, so it is remembered."""
+        key = (head.method, head.path)
+        allowed = self._allowed.get(key)
+        if allowed is None:
+            allowed = shadow_method_allowed(self.shadow, head, predict=is_predict_path(head.path))
+            if len(self._allowed) >= _MEMO_REQUESTS:
+                self._allowed.clear()
+            self._allowed[key] = allowed
+        return allowed
 
     def _queue_length(self) -> int:
         """How many wait, without those at the front whose deadline has passed."""
@@ -113,8 +130,6 @@ class ShadowLeg:
         "_errors",
         "_exchange_id",
         "_head",
-        "_host",
-        "_peer",
         "_request_id",
         "_response",
         "_response_bytes",
@@ -132,30 +147,29 @@ class ShadowLeg:
         "is_head",
     )
 
+    _connection: UpstreamConnection | None
+    _ticket: Ticket | None
+    _ttfb_s: float | None
+
     def __init__(self, runner: ShadowRunner, exchange: Exchange, body: bytes) -> None:
+        # Chained by value, as in `Exchange`.
+        self._connection = self._ticket = self._ttfb_s = None
+        self._response_bytes = self._status = 0
+        self.deadline = self.due = inf
+        self.ended = False
+        self._endpoint = ""
+        self._response: list[bytes] | None = []
+        self._errors: list[str] = _NO_ERRORS
         self._runner = runner
-        head = exchange.head
-        self._head = head
+        self._head = head = exchange.head
         self.is_head = head.method == "HEAD"
         self._exchange_id = exchange.exchange_id
         self._request_id = exchange.request_id
-        self._peer = head.peer.encode()
         self._body = body
         self._size = len(body)
-        self._connection: UpstreamConnection | None = None
-        self._ticket: Ticket | None = None
-        self._endpoint = ""
-        self._errors: list[str] = []
-        self._response: list[bytes] | None = []
-        self._response_bytes = 0
-        self._status = 0
         self._ts = time()
-        self._t_start = monotonic()
-        self._ttfb_s: float | None = None
-        self.deadline_at = self._t_start + runner.data.deadline_s
-        self.deadline = inf
-        self.due = inf
-        self.ended = False
+        self._t_start = now = monotonic()
+        self.deadline_at = now + runner.data.deadline_s
         runner.inflight_bytes += self._size
 
     def start(self) -> None:
@@ -181,9 +195,9 @@ class ShadowLeg:
         self._endpoint = connection.endpoint.label
         out = request_head(
             head,
-            host=connection.host_header(head),
+            host=head.host if connection.pool.preserves_host else connection.host_header(head),
             request_id=self._request_id,
-            peer=self._peer,
+            peer=head.peer.encode(),
             via=runner.core.via,
             framing=b"content-length: %d\r\n" % self._size if self._size or head.method == "POST" else b"",
             drop=runner.drop,
@@ -210,7 +224,7 @@ class ShadowLeg:
                 self._response += parts
                 if self._response_bytes > self._runner.core.plan.data.log.max_body_bytes:
                     self._response = None
-                    self._errors.append("response_too_large")
+                    self._errors = ["response_too_large"]
         if connection.done:
             self._status = connection.status
             self.end("sent")
@@ -251,8 +265,8 @@ class ShadowLeg:
                 connection.release(now, request_written=True)
             else:
                 connection.abandon()
-        core.counters.add("shadow_legs", runner.data.name, outcome)
-        if core.log is not None and core.plan.data.log.enabled:
+        core.counters.counts["shadow_legs", (runner.name, outcome)] += 1
+        if core.log is not None and core.plan.logs:
             parts = self._response
             response = None
             if outcome == "sent" and parts is not None:
@@ -260,10 +274,10 @@ class ShadowLeg:
             core.log.append(
                 LegRecord(
                     self._exchange_id,
-                    f"{self._exchange_id}/{runner.data.name}",
-                    runner.data.name,
+                    f"{self._exchange_id}/{runner.name}",
+                    runner.name,
                     self._ts,
-                    runner.data.upstream,
+                    runner.upstream,
                     self._endpoint,
                     outcome,
                     self._status,
