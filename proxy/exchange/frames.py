@@ -28,20 +28,11 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 
-def encode_record(record: Record) -> bytes:
-    """The payload of a frame."""
-    return _encoder.encode(record)
-
-
-def append_payload(buffer: bytearray, payload: bytes) -> None:
-    """Put the frame of `payload` at the end of `buffer`."""
-    buffer += HEADER.pack(len(payload), crc32(payload))
-    buffer += payload
-
-
 def append_frame(buffer: bytearray, record: Record) -> None:
     """Encode `record` as one frame at the end of `buffer`."""
-    append_payload(buffer, encode_record(record))
+    payload = _encoder.encode(record)
+    buffer += HEADER.pack(len(payload), crc32(payload))
+    buffer += payload
 
 
 def read_frames(data: bytes | memoryview, base: int = 0) -> Iterator[tuple[Record, int]]:

@@ -12,10 +12,9 @@ import fcntl
 import os
 import threading
 import time
-from collections import deque
 from pathlib import Path
 
-from proxy.exchange.frames import MAGIC, append_payload, count_frames, encode_record, whole_frames
+from proxy.exchange.frames import MAGIC, append_frame, count_frames, whole_frames
 from proxy.exchange.records import Record
 from proxy.exchange.segments import segment_name
 from proxy.plan.data import LogSettings
@@ -31,9 +30,9 @@ class LogWriter:
         self._spool = spool
         self._worker = worker
         self.settings = settings
-        self._payloads: deque[bytes] = deque()
-        self._appended = 0
-        self._taken = 0
+        self._lock = threading.Lock()
+        self._buffer = bytearray()
+        self._count = 0
         self._refused = 0
         self._failed = 0
         self._wake = threading.Event()
@@ -53,15 +52,17 @@ class LogWriter:
 
     def append(self, record: Record) -> None:
         """Take one record, or drop and count it when the buffer is full."""
-        settings = self.settings
-        waiting = self._appended - self._taken
-        if waiting >= settings.buffer_bytes:
-            self._refused += 1
-            return
-        payload = encode_record(record)
-        self._payloads.append(payload)
-        self._appended += len(payload)
-        if waiting >= settings.flush_bytes:
+        # Encoded here and not by the thread: a thread that encodes a batch holds the interpreter for
+        # milliseconds at a time, and every request on the worker waits for it.
+        with self._lock:
+            buffer = self._buffer
+            size = len(buffer)
+            if size >= self.settings.buffer_bytes:
+                self._refused += 1
+                return
+            append_frame(buffer, record)
+            self._count += 1
+        if size >= self.settings.flush_bytes:
             self._wake.set()
 
     @property
@@ -84,15 +85,10 @@ class LogWriter:
         self._end_segment()
 
     def _flush(self) -> None:
-        # One thread appends on the right and this one takes from the left, so the two need no lock; each
-        # counts what it did itself.
-        payloads = self._payloads
-        count = len(payloads)
-        buffer = bytearray()
-        for _ in range(count):
-            payload = payloads.popleft()
-            append_payload(buffer, payload)
-            self._taken += len(payload)
+        with self._lock:
+            buffer, count = self._buffer, self._count
+            if count:
+                self._buffer, self._count = bytearray(), 0
         now = time.monotonic()
         if count:
             try:
