@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -127,12 +129,19 @@ def show_slices(console: Console, data: Path) -> None:
         console.print(text, style="bold", markup=False, highlight=False)
 
 
+def command() -> str:
+    """How to call `parallax` from here: by its name if that is found, else where this environment has it."""
+    beside = Path(sys.executable).with_name("parallax")
+    return "parallax" if shutil.which("parallax") or not beside.exists() else os.path.relpath(beside)
+
+
 def point(console: Console, folder: Path, *, html: bool) -> None:
     """Say where everything lies."""
     state = folder / "state"
+    parallax = command()
     rows = [("pairs, as Parquet", f"{state / 'data' / 'pairs'}/")]
-    rows += [("worst mismatches", f"parallax pairs --state {state} --worst")]
-    rows += [("the report again", f"parallax report --state {state}")]
+    rows += [("worst mismatches", f"{parallax} pairs --state {state} --worst")]
+    rows += [("the report again", f"{parallax} report --state {state}")]
     rows += [("the report as a page", str(folder / "report.html"))] if html else []
     rows += [("the configuration", str(folder / "demo.yaml"))]
     grid = Table.grid(padding=(0, 2))

@@ -15,6 +15,8 @@ from proxy.analysis.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 560.0, 250.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 12.0, 34.0
+# The width of a digit of a tick's label, generously.
+DIGIT = 7.0
 # Hues that stay apart for colour-blind readers are in the style sheet; this is how many there are.
 COLOURS = 6
 
@@ -85,7 +87,14 @@ def x_axis(
         join(
             [
                 tag("line", x1=scale(tick), x2=scale(tick), y1=TOP, y2=base, class_="grid"),
-                tag("text", label(tick), x=scale(tick), y=base + 15, class_="tick", text_anchor="middle"),
+                tag(
+                    "text",
+                    label(tick),
+                    x=_fitting(scale(tick), label(tick)),
+                    y=base + 15,
+                    class_="tick",
+                    text_anchor="middle",
+                ),
             ]
         )
         for tick in ticks
@@ -95,6 +104,11 @@ def x_axis(
             tag("text", title, x=(scale.start + scale.end) / 2, y=height - 4, class_="axis", text_anchor="middle")
         )
     return join(parts)
+
+
+def _fitting(middle: float, text: str) -> float:
+    """Where the middle of a tick's label stands, so that its end is not cut off at the right edge."""
+    return min(middle, WIDTH - len(text) * DIGIT / 2)
 
 
 def y_axis(scale: Scale, ticks: Sequence[float], label: Callable[[float], str]) -> Markup:

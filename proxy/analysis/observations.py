@@ -69,7 +69,10 @@ class ExperimentData:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSums:
-    """One row per route and cluster (a unit, or an exchange without one) over a shadow's usable pairs."""
+    """One row per route and cluster (a unit, or an exchange without one) over a shadow's usable pairs.
+
+    `matches` are those of `compared` that agree, also if only because the operator ignores where they differ.
+    """
 
     route: NDArray[np.int64]
     cluster: NDArray[np.uint64]
@@ -84,7 +87,10 @@ class ClusterSums:
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:
-    """One output of the model over all compared pairs of a shadow."""
+    """One output of the model over `pairs`, all compared pairs of a shadow on the routes that have this output.
+
+    `max_abs` and `median_abs` are over the pairs whose numbers were compared, thus not over identical answers.
+    """
 
     output: str
     pairs: int
@@ -107,13 +113,19 @@ class PathRow:
 
 @dataclass(frozen=True, slots=True)
 class ShadowData:
-    """A shadow as the log has it. `outcomes` and `comparisons` count every sampled exchange, faulted or not."""
+    """A shadow as the log has it. `outcomes` and `comparisons` count every sampled exchange, faulted or not.
+
+    Outside fault cohorts, `ignored` are the compared pairs that differ only where the operator ignores it, and
+    `both_failed` those that are not compared because neither side has a prediction.
+    """
 
     name: str
     sampled: int
     outcomes: Mapping[str, int]
     comparisons: Mapping[str, int]
     reasons: Mapping[str, int]
+    ignored: float
+    both_failed: float
     faulted: int
     routes: tuple[str, ...]
     clusters: ClusterSums

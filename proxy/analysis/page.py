@@ -270,7 +270,14 @@ def _outputs(result: ShadowResult) -> Markup:
         ]
         for row in result.outputs
     ]
-    header = ["Output", "Pairs", "Differing", "Label flips", "Median difference", "Largest difference"]
+    header = [
+        "Output",
+        "Compared pairs",
+        "Differing",
+        "Label flips",
+        "Median difference, if not identical",
+        "Largest difference",
+    ]
     return _table("Outputs that differ most", header, rows) if rows else Markup("")
 
 
@@ -324,6 +331,10 @@ def _pair_facts(result: ShadowResult) -> Markup:
     ]
     rows += [[f"Not comparable: {reason or 'unknown'}", pairs(n), DASH] for reason, n in result.incomparable.items()]
     rows += [[f"Compared as {name}", pairs(n), DASH] for name, n in result.comparisons.items()]
+    if result.ignored:
+        rows.append(["Agreeing: differences only in ignored paths", pairs(result.ignored), DASH])
+    if result.both_failed:
+        rows.append(["Left out: both sides failed", pairs(result.both_failed), DASH])
     if result.excluded_by_fault:
         rows.append(["Left out: in a fault's cohort", pairs(result.excluded_by_fault), DASH])
     caption = f"Pair by pair ({pairs(latency.pairs)} with both answers)"

@@ -164,15 +164,14 @@ def forest_plot(identity: str, differences: Sequence[Difference], control: str, 
 
 
 def agreement_plot(identity: str, shadow: ShadowResult) -> Markup:
-    """The share of compared pairs that match, over time."""
+    """The share of compared pairs that agree, over time."""
     series = shadow.timeline
-    matches, misses = series.counts.get("match", []), series.counts.get("mismatch", [])
-    size = len(series.starts)
-    pairs = list(zip(matches or [0.0] * size, misses or [0.0] * size, strict=True))
+    nothing = [0.0] * len(series.starts)
+    matches, ignored, misses = (series.counts.get(name, nothing) for name in ("match", "ignored", "mismatch"))
     points = [
-        (start + series.width_s / 2, good / (good + bad))
-        for start, (good, bad) in zip(series.starts, pairs, strict=True)
-        if good + bad > 0
+        (start + series.width_s / 2, (match + alike) / (match + alike + miss))
+        for start, match, alike, miss in zip(series.starts, matches, ignored, misses, strict=True)
+        if match + alike + miss > 0
     ]
     if not points:
         return Markup("")
@@ -200,11 +199,11 @@ def agreement_plot(identity: str, shadow: ShadowResult) -> Markup:
     said = f"overall {percent(mean.value)}, interval {interval('error_rate', mean)}" if mean else ""
     return _figure(
         title,
-        "share of compared pairs that match; band: the overall interval",
+        "share of compared pairs that agree; band: the overall interval",
         frame(
             identity,
             title,
-            f"share of matching pairs per {series.width_s:g} s, {said}",
+            f"share of agreeing pairs per {series.width_s:g} s, {said}",
             y_axis(y, linear_ticks(low, 1, 5), lambda v: f"{v:.0%}"),
             x_axis(x, time_ticks(first, last), lambda v: time_label(v, last - first)),
             *parts,
@@ -244,7 +243,7 @@ def histogram_plot(identity: str, shadow: ShadowResult) -> Markup:
     title = "Size of the largest difference per pair"
     return _figure(
         title,
-        "pairs by largest absolute difference, both axes logarithmic",
+        "pairs by largest absolute difference, without identical answers; both axes logarithmic",
         frame(
             identity,
             title,
@@ -280,7 +279,7 @@ def routes_plot(identity: str, routes: Sequence[RouteAgreement]) -> Markup:
     description = "; ".join(f"{route}: {percent(e.value)}" for route, e in rows)
     axis = x_axis(x, linear_ticks(x.low, 1.0, 4), percent, height=height)
     return _figure(
-        title, "share of compared pairs that match", frame(identity, title, description, axis, *parts, height=height)
+        title, "share of compared pairs that agree", frame(identity, title, description, axis, *parts, height=height)
     )
 
 

@@ -121,7 +121,12 @@ class StatusPair(Result, frozen=True):
 
 
 class OutputResult(Result, frozen=True):
-    """One output of the model: in how many of the compared pairs it differs beyond tolerance, and by how much."""
+    """One output of the model: in how many of the compared pairs it differs beyond tolerance, and by how much.
+
+    `pairs` are all compared pairs on the routes that have this output, identical answers among them; `share` is
+    `differing` of `pairs`. `max_abs` and `median_abs` are over the pairs whose numbers were compared, thus not over
+    identical answers.
+    """
 
     output: str
     pairs: int
@@ -154,7 +159,12 @@ class ShadowLatency(Result, frozen=True):
 
 
 class ShadowResult(Result, frozen=True):
-    """One shadow. `outcomes` sum to `sampled`; agreement is over matches and mismatches outside fault cohorts."""
+    """One shadow. `outcomes` sum to `sampled`; agreement is over the `compared` pairs, all outside fault cohorts.
+
+    `ignored` of the compared pairs differ only in paths that the operator ignores, and count as agreeing. In
+    `both_failed` further pairs neither side has a prediction; they are not part of the agreement. `timeline` counts
+    match, ignored and mismatch.
+    """
 
     name: str
     summary: str
@@ -164,6 +174,8 @@ class ShadowResult(Result, frozen=True):
     incomparable: dict[str, int]
     excluded_by_fault: int
     compared: float
+    ignored: float
+    both_failed: float
     clusters: int
     effective_clusters: float
     agreement: Estimate | None

@@ -143,8 +143,12 @@ def shadow_sentence(result: ShadowResult, *, confidence: float = 0.95) -> str:
         f" ({confidence * 100:g} % interval {interval('error_rate', agreement)})" if agreement.low is not None else ""
     )
     sentences[0] += (
-        f"; the shadow agrees with the primary on {percent(agreement.value)} of {pairs(result.compared)}{ends}."
+        f"; the shadow agrees with the primary on {percent(agreement.value)} of {pairs(result.compared)}{ends}"
     )
+    if result.ignored:
+        verb = "differs" if round(result.ignored) == 1 else "differ"
+        sentences[0] += f"; {count(result.ignored)} of them {verb} only in ignored paths"
+    sentences[0] += "."
     worst = next((output for output in result.outputs if output.differing), None)
     if worst is not None:
         flips = (

@@ -41,6 +41,8 @@ def estimate_shadow(data: ShadowData, *, alpha: float = 0.05) -> ShadowResult:
         incomparable=dict(data.reasons),
         excluded_by_fault=data.faulted,
         compared=float(compared.sum()),
+        ignored=data.ignored,
+        both_failed=data.both_failed,
         clusters=int(used.sum()),
         effective_clusters=effective,
         agreement=clustered_proportion(sums["matches"][used], compared[used], alpha=alpha),
@@ -131,4 +133,6 @@ def _warnings(data: ShadowData, effective: float, clusters: int) -> list[str]:
     incomparable = data.comparisons.get("incomparable", 0)
     if incomparable:
         found.append(f"{pairs(incomparable)} could not be compared, not part of the agreement")
+    if data.both_failed:
+        found.append(f"in {pairs(data.both_failed)} both sides failed, not part of the agreement")
     return found

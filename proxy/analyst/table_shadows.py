@@ -20,7 +20,11 @@ MINE: Final = "shadow = $shadow"
 USABLE: Final = f"{MINE} AND NOT faulted"
 # Latencies compare only where both sides gave a complete answer.
 TIMED: Final = f"{USABLE} AND outcome = 'sent' AND delta_s IS NOT NULL"
-COMPARED: Final = f"{USABLE} AND comparison IN ('match', 'mismatch')"
+# What the operator ignores is no difference. That both failed says nothing about the models, and is no comparison.
+BOTH_FAILED: Final = "comparison = 'ignored' AND reason = 'both_failed'"
+IGNORED: Final = "comparison = 'ignored' AND reason <> 'both_failed'"
+AGREEING: Final = f"(comparison = 'match' OR {IGNORED})"
+COMPARED: Final = f"{USABLE} AND (comparison = 'mismatch' OR {AGREEING})"
 
 
 def read_shadows(con: duckdb.DuckDBPyConnection) -> tuple[ShadowData, ...]:
@@ -53,6 +57,10 @@ def _shadow(con: duckdb.DuckDBPyConnection, name: str) -> ShadowData:
         AND primary_status <> shadow_status GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {WORST}""",  # noqa: S608
         only,
     ).fetchall()
+    alike = con.execute(
+        f"SELECT sum(w) FILTER ({IGNORED}), sum(w) FILTER ({BOTH_FAILED}) FROM pair WHERE {USABLE}",  # noqa: S608
+        only,
+    ).fetchone() or (None, None)
     routes, clusters = _clusters(con, only, delta)
     outputs = _outputs(con, only)
     return ShadowData(
@@ -61,6 +69,8 @@ def _shadow(con: duckdb.DuckDBPyConnection, name: str) -> ShadowData:
         outcomes=outcomes,
         comparisons=_counts(con, "coalesce(comparison, 'none')", MINE, only),
         reasons=_counts(con, "reason", f"{MINE} AND comparison = 'incomparable'", only),
+        ignored=alike[0] or 0.0,
+        both_failed=alike[1] or 0.0,
         faulted=sum(_counts(con, "outcome", f"{MINE} AND faulted", only).values()),
         routes=routes,
         clusters=clusters,
@@ -84,7 +94,7 @@ def _clusters(
     both = "outcome = 'sent' AND primary_status > 0 AND shadow_status > 0"
     columns: dict[str, Any] = con.execute(
         f"""SELECT route, cluster,
-            sum(w) FILTER (comparison IN ('match', 'mismatch')) AS compared, sum(w) FILTER (comparison = 'match') AS matches,
+            sum(w) FILTER (comparison = 'mismatch' OR {AGREEING}) AS compared, sum(w) FILTER ({AGREEING}) AS matches,
             sum(w) FILTER ({timed}) AS timed, sum(w * delta_s) FILTER ({timed}) AS delta_s,
             sum(w) FILTER ({timed} AND delta_s <= $median) AS delta_below,
             sum(w) FILTER ({both} AND primary_status >= 500 AND shadow_status < 500) AS primary_failed,
@@ -103,22 +113,30 @@ def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[Outp
 
     The metrics of an output are the keys `<output>.<statistic>`; its differences stand at
     `/outputs/<output>` or below, and at `/predictions` where the protocol gives the output no name.
+    Identical answers have no metrics, so the pairs of an output are all that were compared on the routes that have it.
     """
     rows = con.execute(
         f"""WITH entry AS (
-            SELECT id, unnest(map_entries(metrics)) AS e FROM pair WHERE {COMPARED} AND metrics IS NOT NULL),
-        per_pair AS (
-            SELECT id, regexp_replace(e.key, '\\.[^.]*$', '') AS output,
+            SELECT id, route, unnest(map_entries(metrics)) AS e FROM pair WHERE {COMPARED} AND metrics IS NOT NULL),
+        measured AS (
+            SELECT id, route, regexp_replace(e.key, '\\.[^.]*$', '') AS output,
                    max(e.value) FILTER (suffix(e.key, '.max_abs')) AS max_abs,
                    max(e.value) FILTER (suffix(e.key, '.label_flips')) AS flips
-            FROM entry WHERE contains(e.key, '.') GROUP BY 1, 2),
-        place AS (
-            SELECT DISTINCT id, CASE WHEN d.path = '/predictions' OR prefix(d.path, '/predictions/') THEN 'predictions'
+            FROM entry WHERE contains(e.key, '.') GROUP BY ALL),
+        differing AS (
+            SELECT DISTINCT id, route, CASE WHEN d.path = '/predictions' OR prefix(d.path, '/predictions/') THEN 'predictions'
                                 ELSE regexp_extract(d.path, '^/outputs/([^/]*)', 1) END AS output
-            FROM (SELECT id, unnest(differences) AS d FROM pair WHERE {COMPARED} AND comparison = 'mismatch'))
-        SELECT output, count(*), count(place.id), coalesce(sum(flips), 0), max(max_abs) FILTER (isfinite(max_abs)),
-               quantile_disc(max_abs, 0.5) FILTER (isfinite(max_abs))
-        FROM per_pair LEFT JOIN place USING (id, output)
+            FROM (SELECT id, route, unnest(differences) AS d FROM pair WHERE {COMPARED} AND comparison = 'mismatch')),
+        found AS (
+            SELECT output, route, max_abs, flips, 0 AS differs FROM measured UNION ALL
+            SELECT output, route, NULL, NULL, 1 FROM differing SEMI JOIN measured USING (output)),
+        compared AS (SELECT route, count(*) AS n FROM pair WHERE {COMPARED} GROUP BY route),
+        whole AS (
+            SELECT output, sum(n)::BIGINT AS pairs
+            FROM (SELECT DISTINCT output, route FROM found) JOIN compared USING (route) GROUP BY output)
+        SELECT output, any_value(pairs), sum(differs)::BIGINT, coalesce(sum(flips), 0),
+               max(max_abs) FILTER (isfinite(max_abs)), quantile_disc(max_abs, 0.5) FILTER (isfinite(max_abs))
+        FROM found JOIN whole USING (output)
         GROUP BY output ORDER BY 3 DESC, 4 DESC, 5 DESC NULLS LAST, 1 LIMIT {WORST}""",  # noqa: S608
         only,
     ).fetchall()

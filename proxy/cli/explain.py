@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from proxy.analysis.markup import printable
+from proxy.cli.state import STATE, require
 from proxy.config.parse import load
 from proxy.errors import StateError
 from proxy.http.head import Head, read_head
@@ -35,9 +36,7 @@ UNSENT: Final = "not-sent-yet"
 @click.option("--client", default="127.0.0.1", show_default=True, help="address of the client")
 @click.option("--exchange", help="id of a logged exchange, instead of a request")
 @click.option("--unit", help="the unit: of a logged exchange to decide it again, or instead of the request's own")
-@click.option(
-    "--state", type=click.Path(path_type=Path), default=Path("state"), show_default=True, help="state directory"
-)
+@STATE
 @click.option("--json", "as_json", is_flag=True, help="the decision as JSON")
 def command(  # noqa: PLR0913 - one parameter for each option
     *,
@@ -60,6 +59,7 @@ def command(  # noqa: PLR0913 - one parameter for each option
     epochs = _epochs(state)
     plan = link_plan(compile_plan(load(config, os.environ), epochs=epochs))
     if exchange is not None:
+        require(state)
         _explain_logged(plan, exchange, unit, state, as_json=as_json)
         return
     if target is None:

@@ -13,11 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from proxy.cli.state import STATE
 from proxy.supervisor.client import ask
 
-STATE = click.option(
-    "--state", type=click.Path(path_type=Path), default=Path("state"), show_default=True, help="Its state directory."
-)
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 

@@ -7,6 +7,7 @@ called, so that `parallax status` never waits for DuckDB. Exit status: 0 done, 1
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import os
@@ -52,6 +53,18 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"proxy.cli.{cmd_name}")
         return cast("click.Command", module.command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is called, or say which was probably meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message.rstrip('.')}, did you mean {near[0]!r}?", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands in `--help`, from the table above."""

@@ -19,6 +19,7 @@ from rich.text import Text
 from proxy.analysis.markup import printable
 from proxy.analyst.listing import Wanted, list_pairs
 from proxy.analyst.settings import read_settings
+from proxy.cli.state import STATE, require
 from proxy.exchange.records import COMPARISONS
 
 ALL: Final = "all"
@@ -27,9 +28,7 @@ LONGEST_TEXT: Final = 60
 
 
 @click.command("pairs")
-@click.option(
-    "--state", type=click.Path(path_type=Path), default=Path("state"), show_default=True, help="state directory"
-)
+@STATE
 @click.option("--worst", is_flag=True, help="those that differ most first, instead of the latest")
 @click.option("--route", help="only of this route")
 @click.option("--shadow", help="only of this shadow")
@@ -46,6 +45,7 @@ def command(
     *, state: Path, worst: bool, route: str | None, shadow: str | None, outcome: str, limit: int, as_json: bool
 ) -> None:
     """List pairs of answers to the same request, mismatches unless told otherwise."""
+    require(state)
     wanted = Wanted(route, shadow, None if outcome == ALL else outcome, limit, worst)
     pairs = list_pairs(state, wanted, read_settings(state))
     if as_json:
@@ -66,7 +66,8 @@ def _why_none(state: Path, wanted: Wanted) -> str:
         return f"{state}: no pairs yet: they appear a few seconds after a request was sampled for a shadow"
     kind = wanted.comparison or "pair"
     chosen = [f"{name} {value}" for name, value in (("route", wanted.route), ("shadow", wanted.shadow)) if value]
-    return f"{state}: no {kind} found" + (f" of {', '.join(printable(text) for text in chosen)}" if chosen else "")
+    of = f" of {', '.join(printable(text) for text in chosen)}" if chosen else ""
+    return f"{state}: no {kind} found{of}" + ("; --outcome all lists every pair" if wanted.comparison else "")
 
 
 def _table(pairs: list[dict[str, Any]]) -> Table:

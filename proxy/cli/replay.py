@@ -14,6 +14,7 @@ from rich.text import Text
 from proxy.analysis.markup import printable
 from proxy.analysis.sums import Sums, summarise
 from proxy.analyst.replay import replay
+from proxy.cli.state import STATE, require
 from proxy.errors import StateError
 from proxy.exchange.parquet import connect
 
@@ -22,14 +23,13 @@ _WORDS = {"mean_latency_s": "mean latency (s)"}
 
 
 @click.command("replay")
-@click.option(
-    "--state", type=click.Path(path_type=Path), default=Path("state"), show_default=True, help="state directory"
-)
+@STATE
 def command(state: Path) -> int:
     """Compute the live numbers again from the stored exchanges, and compare.
 
     The exit code is 1 if any of them differs.
     """
+    require(state)
     try:
         with connect("512MB") as connection:
             result = replay(connection, state)

@@ -23,6 +23,7 @@ from proxy.analysis.report import build_report
 from proxy.analysis.results import Report, encode_report
 from proxy.analyst.tables import Selection, read_log
 from proxy.cli.report_table import print_report
+from proxy.cli.state import STATE
 from proxy.errors import ParallaxError
 
 UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -98,13 +99,7 @@ def render(report: Report, form: str, *, console: Console | None = None) -> str:
 
 
 @click.command(name="report")
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="state",
-    show_default=True,
-    help="The state directory.",
-)
+@STATE
 @click.option(
     "--since",
     type=moment,

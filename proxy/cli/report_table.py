@@ -68,6 +68,8 @@ def print_report(report: Report, console: Console) -> None:
     if report.experiments or report.shadows:
         console.print()
         console.print(Text(report.notes[0], style="dim"))
+    elif not report.routes:
+        console.print("  Send traffic through the proxy and ask again; it is in the log ten seconds later at most.")
 
 
 def _print_experiment(result: ExperimentResult, console: Console) -> None:
@@ -139,7 +141,7 @@ def _print_shadow(result: ShadowResult, console: Console) -> None:
             ]
             for o in result.outputs[:MOST_ROWS]
         ]
-        _put(console, _table(["output", "pairs", "differing", "label flips", "largest difference"], rows))
+        _put(console, _table(["output", "compared", "differing", "label flips", "largest difference"], rows))
     if result.paths:
         rows = [
             [p.path or "/", p.kind, count(p.pairs), p.primary_value, p.shadow_value] for p in result.paths[:MOST_ROWS]

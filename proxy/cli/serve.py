@@ -9,8 +9,18 @@ import click
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--state", type=click.Path(path_type=Path), help="State directory; overrides the configuration.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The state directory; overrides `state:` of the configuration.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the lines on stderr are written.",
+)
 def command(config: Path, state: Path | None, log_format: str) -> None:
     """Run the proxy with CONFIG until SIGTERM or Ctrl-C, then drain.
 

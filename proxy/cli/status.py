@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from proxy.cli.fault import STATE, plain
+from proxy.cli.fault import plain
+from proxy.cli.state import STATE
 from proxy.supervisor.client import ask
 
 WATCH_S = 1.0
@@ -72,9 +73,13 @@ def _sections(status: dict[str, Any]) -> Iterator[Text | Table]:
     )
     if status["upstreams"]:
         yield _table(
-            ("upstream", "endpoints", "requests", "errors", "retries"),
+            ("upstream", "endpoints", "requests", "shadow legs", "errors", "retries"),
             [
-                (name, ", ".join(u["endpoints"]), f"{u['requests']:.0f}", f"{u['errors']:.0f}", f"{u['retries']:.0f}")
+                (
+                    name,
+                    ", ".join(u["endpoints"]),
+                    *(f"{u[key]:.0f}" for key in ("requests", "shadow_legs", "errors", "retries")),
+                )
                 for name, u in status["upstreams"].items()
             ],
         )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from proxy import __version__
 from proxy.supervisor.children import Child
 from proxy.supervisor.ledger import Totals
 from proxy.supervisor.steering import now
 from proxy.supervisor.supervisor import Supervisor
+
+# A leg with another outcome was never on its way to the upstream, or nobody knows whether it was.
+TRIED: Final = frozenset(("sent", "timeout", "error", "unavailable"))
 
 
 def build_status(supervisor: Supervisor) -> dict[str, Any]:
@@ -114,10 +117,17 @@ def _upstreams(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
     requests = totals.by_label("requests", "upstream")
     errors = totals.by_label("upstream_errors", "upstream")
     retries = totals.by_label("retries", "upstream")
+    plan = supervisor.steering.plan
+    shadow_legs: dict[str, float] = {}
+    for (owner, outcome), count in totals.values.get("shadow_legs", {}).items():
+        shadow = plan.shadows.get(owner)
+        if shadow is not None and outcome in TRIED:
+            shadow_legs[shadow.upstream] = shadow_legs.get(shadow.upstream, 0.0) + count
     return {
         name: {
             "endpoints": upstream.endpoints,
             "requests": requests.get(name, 0.0),
+            "shadow_legs": shadow_legs.get(name, 0.0),
             "errors": errors.get(name, 0.0),
             "retries": retries.get(name, 0.0),
             "unreachable_at_start": {
@@ -126,7 +136,7 @@ def _upstreams(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
                 if endpoint in upstream.endpoints
             },
         }
-        for name, upstream in supervisor.steering.plan.upstreams.items()
+        for name, upstream in plan.upstreams.items()
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.analysis.axes import Scale, linear_ticks, log_ticks, time_ticks
+from proxy.analysis.axes import WIDTH, Scale, linear_ticks, log_ticks, time_ticks, x_axis
 from proxy.analysis.page import render_page
 from proxy.cli.report import make_report
 
@@ -151,3 +151,12 @@ def test_ticks_are_round_and_inside() -> None:
     assert time_ticks(1_790_000_000, 1_790_001_800)[0] % 300 == 0
     assert Scale(1, 100, 0, 10, log=True)(10) == 5
     assert Scale(0, 1, 0, 10)(7) == 10
+
+
+def test_the_last_label_of_an_axis_is_not_cut_off() -> None:
+    """A tick at the right edge has its label moved inside; the others stand under their lines."""
+    scale = Scale(0, 10, 52, WIDTH - 14)
+    drawn = Page(str(x_axis(scale, [5.0, 10.0], lambda _: "00:48:42")))
+    middle, last = (float(attributes["x"] or 0) for attributes in drawn.named("text"))
+    assert middle == pytest.approx(scale(5.0), abs=0.01)
+    assert last + 8 * 6.5 / 2 <= WIDTH

@@ -80,6 +80,7 @@ def test_two_reports_over_one_log_are_equal(write_log: WriteLog) -> None:
 def test_an_empty_state_says_so_in_every_format(tmp_path: Path) -> None:
     """No data is not an error."""
     assert "the log holds no exchange" in run("--state", tmp_path)
+    assert "Send traffic through the proxy and ask again" in run("--state", tmp_path)
     assert json.loads(run("--state", tmp_path, "--format", "json"))["experiments"] == []
     assert "Nothing to show yet" in run("--state", tmp_path, "--format", "html")
 

@@ -9,9 +9,11 @@ import duckdb
 import numpy as np
 import pytest
 
+from proxy.analysis.page import render_page
 from proxy.analysis.report import build_report
 from proxy.analysis.results import ShadowResult
 from proxy.analyst.tables import read_log
+from proxy.cli.report import make_report, render
 from proxy.stats.paired import paired_difference
 from proxy.stats.proportion import clustered_proportion
 
@@ -154,3 +156,105 @@ def test_a_log_without_pairs_says_so(write_log: WriteLog) -> None:
     report = build_report(read_log(write_log(rows=500, pairs=False)))
     assert report.shadows == []
     assert "no shadow was logged" in report.summary
+
+
+def mixed(state: Path, *kinds: str) -> None:
+    """Replace the pairs by one for each of `kinds`, repeated in order; every pair is its own unit, a minute apart by kind."""
+    listed = ", ".join(f"'{kind}'" for kind in kinds)
+    rewrite(
+        state,
+        f"""SELECT p.* REPLACE (
+            'sent' AS shadow_outcome, []::VARCHAR[] AS fault_cohorts, exchange_id AS unit_hash,
+            CASE WHEN kind IN ('identical', 'equal') THEN 'match' WHEN kind IN ('paths', 'failed') THEN 'ignored'
+                 WHEN kind = 'other route' THEN 'match' ELSE kind END AS comparison,
+            CASE kind WHEN 'paths' THEN 'ignored_paths' WHEN 'failed' THEN 'both_failed' ELSE kind END AS reason,
+            CASE kind WHEN 'other route' THEN 'rank' ELSE 'predict' END AS route,
+            CASE WHEN kind = 'mismatch' THEN MAP {{'score.max_abs': 0.5, 'score.n': 1.0}}
+                 WHEN kind = 'equal' THEN MAP {{'score.max_abs': 1e-9, 'score.n': 1.0}}
+                 ELSE MAP()::MAP(VARCHAR, DOUBLE) END AS metrics,
+            CASE WHEN kind = 'mismatch' THEN [{{'path': '/outputs/score', 'kind': 'primitive', 'primary_value': '1',
+                 'shadow_value': '2'}}] ELSE [] END AS differences)
+        FROM (SELECT *, row_number() OVER (ORDER BY ts, exchange_id) AS n FROM pairs) AS p
+        JOIN (SELECT unnest([{listed}]) AS kind, unnest(range(1, {len(kinds) + 1})) AS n) AS k USING (n)""",
+    )
+
+
+def test_identical_answers_are_in_the_share_of_an_output(write_log: WriteLog) -> None:
+    """98 pairs are the same to the byte and have no metrics, 2 differ: that is 2 % in words and in the table."""
+    state = write_log(rows=3000)
+    mixed(state, *["identical"] * 98, "mismatch", "mismatch")
+    result = shadow(state)
+    (score,) = result.outputs
+    assert (score.output, score.pairs, score.differing, score.share) == ("score", 100, 2, 0.02)
+    assert "on 98.0 % of 100 pairs" in result.summary
+    assert "Output score differs most, in 2 pairs (2.00 %)" in result.summary
+    assert score.median_abs == score.max_abs == 0.5
+
+
+def test_the_share_of_an_output_is_of_the_routes_that_have_it(write_log: WriteLog) -> None:
+    """Pairs of another model behind another route do not dilute it."""
+    state = write_log(rows=3000)
+    mixed(state, *["identical"] * 6, *["other route"] * 50, "equal", "equal", "mismatch", "mismatch")
+    result = shadow(state)
+    (score,) = result.outputs
+    assert result.compared == 60
+    assert (score.pairs, score.differing, score.share) == (10, 2, 0.2)
+
+
+def test_an_output_without_numbers_in_a_pair_can_differ_there(write_log: WriteLog) -> None:
+    """An output of another shape, or one that is missing, has no metrics in that pair and is a difference all the same."""
+    state = write_log(rows=3000)
+    mixed(state, *["equal"] * 7, *["mismatch"] * 3)
+    rewrite(state, "SELECT * REPLACE (CASE comparison WHEN 'match' THEN metrics END AS metrics) FROM pairs")
+    (score,) = shadow(state).outputs
+    assert (score.pairs, score.differing, score.max_abs) == (10, 3, 1e-9)
+
+
+def test_ignored_differences_agree(write_log: WriteLog) -> None:
+    """What the operator ignores is no difference: in the rate, its interval and over time, and it is said how many."""
+    state = write_log(rows=3000)
+    mixed(state, *["identical"] * 10, *["paths"] * 20, *["mismatch"] * 10)
+    result = shadow(state)
+    expected = clustered_proportion(np.repeat([1.0, 0.0], [30, 10]), np.ones(40))
+    assert result.agreement is not None
+    assert expected is not None
+    assert result.agreement.value == 0.75
+    assert (result.agreement.low, result.agreement.high) == pytest.approx((expected.low, expected.high))
+    assert (result.compared, result.ignored, result.both_failed, result.clusters) == (40, 20, 0, 40)
+    assert {name: sum(counts) for name, counts in result.timeline.counts.items()} == {
+        "match": 10, "ignored": 20, "mismatch": 10,
+    }  # fmt: skip
+    assert result.routes[0].agreement == result.agreement
+    assert result.outputs[0].pairs == 40
+    assert "on 75.0 % of 40 pairs" in result.summary
+    assert "; 20 of them differ only in ignored paths." in result.summary
+
+
+def test_failing_alike_is_not_agreement(write_log: WriteLog) -> None:
+    """Where both sides failed there is nothing to agree on: out of the rate and over time, and counted apart."""
+    state = write_log(rows=3000)
+    mixed(state, *["identical"] * 3, *["failed"] * 5, "mismatch")
+    result = shadow(state)
+    assert result.agreement is not None
+    assert result.agreement.value == 0.75
+    assert (result.compared, result.ignored, result.both_failed) == (4, 0, 5)
+    assert set(result.timeline.counts) == {"match", "mismatch"}
+    assert "in 5 pairs both sides failed, not part of the agreement" in result.warnings
+    mixed(state, *["failed"] * 5)
+    result = shadow(state)
+    assert (result.agreement, result.both_failed) == (None, 5)
+
+
+def test_ignored_and_failed_pairs_are_told_in_table_and_page(write_log: WriteLog) -> None:
+    """Both are counted where a person reads the report, and the plot over time takes ignored pairs as agreeing."""
+    state = write_log(rows=3000)
+    mixed(state, *["paths"] * 4, *["failed"] * 5)
+    report = make_report(state)
+    text = " ".join(render(report, "table").split())
+    assert "agrees with the primary on 100 % of 4 pairs" in text
+    assert "4 of them differ only in ignored paths" in text
+    assert "! in 5 pairs both sides failed, not part of the agreement" in text
+    page = render_page(report)
+    assert "Agreeing: differences only in ignored paths" in page
+    assert "Left out: both sides failed" in page
+    assert "Agreement over time" in page

@@ -44,10 +44,22 @@ def filled(world: Any) -> Any:
 def test_before_there_is_data_it_says_so(tmp_path: Path) -> None:
     """A clear sentence, and no failure."""
     for command, text in (("pairs", "no pairs yet"), ("replay", "nothing to replay yet")):
-        result = call(command, "--state", str(tmp_path / "none"))
+        result = call(command, "--state", str(tmp_path))
         assert result.exit_code == 0, result.exception
         assert text in result.stdout
         assert len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["pairs", "replay", "report"])
+def test_a_mistyped_state_directory_is_not_taken_for_an_empty_one(tmp_path: Path, command: str) -> None:
+    """Where there is none, or a file, that is said and the exit status is not 0."""
+    result = CliRunner().invoke(main, [command, "--state", str(tmp_path / "none")])
+    assert result.exit_code == 1
+    assert "no such state directory, name the one of `state:` with --state" in result.stderr
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(main, [command, "--state", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert "is a file" in result.stderr
 
 
 def test_the_latest_mismatches_come_first(filled: Any) -> None:
@@ -83,7 +95,7 @@ def test_the_table_shows_both_legs(filled: Any) -> None:
     for text in ("x4", "mismatch: values", "200 / 200", "4.0 / 8.0 ms", "0.0 → 9.0", "200 / -"):
         assert text in result.stdout, result.stdout
     none = call("pairs", "--state", str(filled.path), "--outcome", "match", "--shadow", "t")
-    assert "no match found of shadow t" in none.stdout
+    assert "no match found of shadow t; --outcome all lists every pair" in none.stdout
 
 
 def test_what_a_model_answers_cannot_escape_the_terminal(world: Any) -> None:

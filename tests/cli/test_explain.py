@@ -314,9 +314,17 @@ def test_another_configuration_is_told(config: Path, state: Path) -> None:
 @pytest.mark.parametrize("made", [True, False])
 def test_an_exchange_that_is_not_in_the_log_is_an_error(config: Path, state: Path, tmp_path: Path, made: bool) -> None:
     """With what may be the reason, also where nothing has been logged at all."""
-    result = call(config, "--exchange", "nothing", "--state", state if made else tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    result = call(config, "--exchange", "nothing", "--state", state if made else tmp_path / "empty")
     assert result.exit_code == 1
     assert "exchange 'nothing' is not in the log; it is written up to ten seconds later" in result.stderr
+
+
+def test_a_state_directory_that_does_not_exist_is_not_taken_for_an_empty_log(config: Path, tmp_path: Path) -> None:
+    """The option was mistyped, or the proxy runs elsewhere."""
+    result = call(config, "--exchange", "nothing", "--state", tmp_path / "none")
+    assert result.exit_code == 1
+    assert "no such state directory" in result.stderr
 
 
 def test_an_exchange_id_is_never_part_of_the_query(config: Path, state: Path) -> None:

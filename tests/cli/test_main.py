@@ -86,7 +86,8 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     """Status 2, as click has it."""
     result = CliRunner().invoke(main, ["serv"])
     assert result.exit_code == 2
-    assert "No such command 'serv'" in result.stderr
+    assert "No such command 'serv', did you mean 'serve'?" in result.stderr
+    assert "No such command 'xyz'." in CliRunner().invoke(main, ["xyz"]).stderr
 
 
 def test_the_version_is_that_of_the_package() -> None:

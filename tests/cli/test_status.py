@@ -31,7 +31,7 @@ STATUS = {
             "restarts": 1,
         }
     ],
-    "upstreams": {"a": {"endpoints": ["h:1"], "requests": 10.0, "errors": 1.0, "retries": 0.0}},
+    "upstreams": {"a": {"endpoints": ["h:1"], "requests": 10.0, "shadow_legs": 77.0, "errors": 1.0, "retries": 0.0}},
     "experiments": {"ranker": {"epoch": 3, "arms": {"b": {"weight": 0.25, "upstream": None, "requests": 4.0}}}},
     "shadows": {"candidate": {"fraction": 0.1, "outcomes": {"sent": 9.0}, "comparisons": {"match": 8.0}}},
     "faults": {
@@ -56,6 +56,8 @@ def test_everything_is_on_the_screen() -> None:
         "up 1h02m",
         "plan abc",
         "downstream 2",
+        "shadow legs",
+        "77",
         "25.0%",
         "sent 9",
         "match 8",

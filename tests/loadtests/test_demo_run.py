@@ -215,3 +215,16 @@ def test_no_parquet_is_said_and_not_raised(tmp_path):
     console = Console(file=io.StringIO(), width=200)
     ending.show_slices(console, tmp_path)
     assert "no pairs to slice" in console.file.getvalue()
+
+
+def test_the_commands_that_are_pointed_out_can_be_called(tmp_path, monkeypatch):
+    """By name where it is on PATH, else by where the demo's own environment has it."""
+    home = tmp_path / ".venv" / "bin"
+    home.mkdir(parents=True)
+    (home / "parallax").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ending.sys, "executable", str(home / "python"))
+    monkeypatch.setenv("PATH", "")
+    assert ending.command() == ".venv/bin/parallax"
+    monkeypatch.setenv("PATH", str(home))
+    assert ending.command() == "parallax"
