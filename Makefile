@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 60
 
-.PHONY: help setup demo test check fast format bench clean
+.PHONY: help setup demo test check lint format bench clean
 
 help:
 	@echo "make demo    two real models, a shadow, a fault and a report, in about $(DURATION) seconds (DURATION=...)"
@@ -32,18 +32,19 @@ setup: $(VENV)/.ready
 demo: setup
 	@$(BIN)/python -m loadtests.demo --duration $(DURATION)
 
+# The quick tests side by side, then those that start processes or take their time, one after another.
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not slow and not e2e" $(ARGS)
+	$(BIN)/python -m pytest -m "slow or e2e" $(ARGS)
 
-fast: setup
-	$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
-
-check: setup
+lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not e2e" $(ARGS)
+
+check: lint
+	$(BIN)/python -m pytest -n auto -m "not slow and not e2e" --hypothesis-profile=quick $(ARGS)
 
 format: setup
 	$(BIN)/ruff format .

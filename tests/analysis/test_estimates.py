@@ -16,6 +16,8 @@ from proxy.analyst.tables import Selection, read_log
 from proxy.errors import StateError
 from proxy.stats.clusters import clustered_ratio
 
+pytestmark = pytest.mark.slow
+
 WriteLog = Callable[..., Path]
 
 

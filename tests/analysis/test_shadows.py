@@ -17,6 +17,8 @@ from proxy.cli.report import make_report, render
 from proxy.stats.paired import paired_difference
 from proxy.stats.proportion import clustered_proportion
 
+pytestmark = pytest.mark.slow
+
 WriteLog = Callable[..., Path]
 
 

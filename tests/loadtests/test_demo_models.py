@@ -7,6 +7,8 @@ import pytest
 
 from loadtests.demo import models
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data() -> models.Digits:

@@ -14,6 +14,8 @@ from loadtests.demo.server import Pace, build
 from loadtests.demo.tally import Answer, Tally
 from loadtests.demo.traffic import PATH, Arrival, Bodies, Sender, activity, arrivals, population, read_reply
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data() -> models.Digits:

@@ -38,6 +38,13 @@ def pytest_asyncio_loop_factories(config: Any, item: Any) -> Mapping[str, Callab
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """`make check` runs each wire test once, on production's loop; `make test` runs all of them."""
+    for item in items:
+        if "tests/net/" in item.nodeid and ("[asyncio" in item.nodeid or "30 MB" in item.nodeid):
+            item.add_marker("slow")
+
+
 @dataclass
 class Message:
     """A request or an answer as it lay on the wire; `first` is its first line."""

@@ -30,6 +30,7 @@ _spec.loader.exec_module(crossing)
 TOTAL = int(os.environ.get("PARALLAX_CROSSINGS", "1000000"))
 
 
+@pytest.mark.slow
 async def test_no_answer_reaches_another_request(net: Any) -> None:
     """20,000 requests of 40 callers over at most 16 connections, a third of them shadowed."""
     seed = 1
