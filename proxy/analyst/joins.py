@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from proxy.exchange.records import Exchange, Leg
 
 # A worker writes every 100 ms, a busy disk makes that seconds.
@@ -24,8 +26,7 @@ LET_GO: Final = "response_let_go"
 LegKey = tuple[str, str]
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, gc=False):
     """An exchange and the shadows that have not reported yet."""
 
     exchange: Exchange
@@ -34,8 +35,7 @@ class Waiting:
     body_bytes: int = 0
 
 
-@dataclass(slots=True)
-class EarlyLeg:
+class EarlyLeg(msgspec.Struct, gc=False):
     """A leg whose exchange has not been read yet."""
 
     leg: Leg
@@ -63,19 +63,20 @@ class Joins:
 
     def add_exchange(self, exchange: Exchange, deadlines: dict[str, float], default_deadline_s: float) -> list[Leg]:
         """Take an exchange that announces legs; returns those that are already here."""
-        shadows = list(dict.fromkeys(exchange.shadows))
+        shadows = exchange.shadows
+        shadows = shadows.copy() if len(shadows) == 1 else list(dict.fromkeys(shadows))
         found: list[Leg] = []
-        for shadow in self._early_ids.pop(exchange.exchange_id, ()) if self._early_ids else ():
-            leg = self.early.pop((exchange.exchange_id, shadow)).leg
-            found.append(leg)
-            if shadow in shadows:
-                shadows.remove(shadow)
+        if self._early_ids:
+            for shadow in self._early_ids.pop(exchange.exchange_id, ()):
+                found.append(self.early.pop((exchange.exchange_id, shadow)).leg)
+                if shadow in shadows:
+                    shadows.remove(shadow)
         if self.lost:
             shadows = [shadow for shadow in shadows if (exchange.exchange_id, shadow) not in self.lost]
         if shadows:
             deadline_s = deadlines.get(shadows[0], default_deadline_s)
-            for shadow in shadows[1:]:
-                deadline_s = max(deadline_s, deadlines.get(shadow, default_deadline_s))
+            if len(shadows) > 1:
+                deadline_s = max(deadline_s, *(deadlines.get(shadow, default_deadline_s) for shadow in shadows))
             self.restore_waiting(Waiting(exchange, shadows, exchange.ts + exchange.latency_s + deadline_s + MARGIN_S))
         return found
 
@@ -83,9 +84,10 @@ class Joins:
         """Take a leg; returns its exchange when that is here, else keeps the leg."""
         waiting = self.waiting.get(leg.exchange_id)
         if waiting is not None:
-            if leg.shadow in waiting.shadows:
-                waiting.shadows.remove(leg.shadow)
-                if not waiting.shadows:
+            shadows = waiting.shadows
+            if leg.shadow in shadows:
+                shadows.remove(leg.shadow)
+                if not shadows:
                     self._forget(leg.exchange_id)
                 return waiting.exchange
             return None

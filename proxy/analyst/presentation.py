@@ -42,6 +42,11 @@ class Presentation:
         """A body as it may be shown, or None."""
         if body is None:
             return None
+        if not encoding and not self.redaction.pointers:
+            try:
+                return body.decode()
+            except UnicodeDecodeError:
+                return None
         if encoding:
             try:
                 body = decompress(body, encoding, limit=MAX_TEXT_BYTES)
@@ -65,7 +70,7 @@ def assignments_json(assignments: list[Assigned]) -> str:
 
 def metrics_json(metrics: dict[str, float]) -> str:
     """Metrics as JSON; what is not finite is a word that DuckDB casts."""
-    text = json_text(metrics)
+    text = _json(metrics).decode()
     if "null" not in text:
         return text
     return json_text({name: value if math.isfinite(value) else str(value) for name, value in metrics.items()})
@@ -73,6 +78,4 @@ def metrics_json(metrics: dict[str, float]) -> str:
 
 def differences_json(differences: list[Difference]) -> str:
     """Differences as JSON, by the names of their columns."""
-    return json_text([
-        {"path": d.path, "kind": d.kind, "primary_value": d.primary, "shadow_value": d.shadow} for d in differences
-    ])  # fmt: skip
+    return _json(differences).decode()

@@ -25,6 +25,10 @@ SAMPLE_PROB: Final = 1.0
 NO_EXCHANGE: Final = -1
 
 _NAN: Final = math.nan
+# Where they stand in a row of `exchanges`.
+UNIT_HASH, LATENCY_S = (
+    1 + [column.name for column in EXCHANGES.row_columns].index(name) for name in ("unit_hash", "latency_s")
+)
 
 
 class PairKind(NamedTuple):
@@ -44,7 +48,9 @@ class Rows:
         self.pairs = Batch(PAIRS)
         self._presentation = presentation
         self._now_s = now_s
-        self._codes: dict[str, int] = {}
+        self._keeps_all = presentation.bodies >= 1.0
+        # Of exchanges with shadows: the code of the template, and the bodies as they may be shown.
+        self._shown: dict[str, tuple[int, str | None, str | None]] = {}
         # By the code of the template, like the templates themselves.
         self._kinds: list[Kind] = []
         self._pair_kinds: list[PairKind] = []
@@ -53,12 +59,12 @@ class Rows:
         """Add the row of a primary leg."""
         errors = x.logging_errors
         request = response = None
-        if (x.request or x.response) and self._presentation.keeps_bodies(x.exchange_id):
+        exchange_id = x.exchange_id
+        if (x.request or x.response) and (self._keeps_all or self._presentation.keeps_bodies(exchange_id)):
             request, response, errors = self._bodies(x)
         code = self._exchange_code(x, errors)
-        exchange_id = x.exchange_id
         if x.shadows:
-            self._codes[exchange_id] = code
+            self._shown[exchange_id] = (code, request, response)
         self.exchanges.rows.append(
             (
                 code,
@@ -81,17 +87,25 @@ class Rows:
     def add_pair(self, x: Exchange, leg: Leg, verdict: Comparison, rules: Compare) -> None:
         """Add the row of a shadow leg, and that of its pair."""
         exchange_id = x.exchange_id
-        exchange_code = self._codes.get(exchange_id)
-        if exchange_code is None:
-            exchange_code = self._codes[exchange_id] = self._exchange_code(x, x.logging_errors)
-        code = self._add_leg(x, leg, exchange_code)
-        show = self._presentation.text_of
-        request = primary_response = shadow_response = None
+        shown = self._shown.get(exchange_id)
+        if shown is None:
+            shown = self._shown[exchange_id] = (self._exchange_code(x, x.logging_errors), None, None)
+        exchange_code, request, primary_response = shown
+        code, shadow_response = self._add_leg(x, leg, exchange_code)
         if verdict.outcome == "mismatch":
-            hide(verdict, self._presentation.redaction)
-            request = show(x.request, x.request_encoding)
-            primary_response = show(x.response, x.response_encoding)
-            shadow_response = show(leg.response, leg.response_encoding)
+            presentation = self._presentation
+            if presentation.redaction.pointers:
+                hide(verdict, presentation.redaction)
+            # What the exchange's and the leg's own rows do not show may be a body all the same.
+            show = presentation.text_of
+            if request is None or x.request is None:
+                request = show(x.request, x.request_encoding)
+            if primary_response is None or x.response is None:
+                primary_response = show(x.response, x.response_encoding)
+            if shadow_response is None:
+                shadow_response = show(leg.response, leg.response_encoding)
+        else:
+            request = primary_response = shadow_response = None
         self.pairs.rows.append(
             (
                 self._pair_code(x, leg, verdict, code, rules),
@@ -115,7 +129,7 @@ class Rows:
 
     def add_orphan(self, leg: Leg, rules: Compare) -> None:
         """Add the rows of a leg whose exchange never came."""
-        code = self._add_leg(None, leg, NO_EXCHANGE)
+        code, _ = self._add_leg(None, leg, NO_EXCHANGE)
         verdict = Comparison("incomparable", EXCHANGE_LOST, "")
         self.pairs.rows.append(
             (
@@ -140,11 +154,9 @@ class Rows:
 
     def add_to(self, sums: Sums) -> None:
         """Add what the rows count as to the live sums."""
-        rows = self.exchanges.rows
         if any(kind.arms for kind in self._kinds):
-            sums.add_exchanges(
-                self._kinds, [row[0] for row in rows], [row[6] for row in rows], [row[7] for row in rows]
-            )
+            columns = self.exchanges.transposed()
+            sums.add_exchanges(self._kinds, columns[0], columns[UNIT_HASH], columns[LATENCY_S])
         for kind, count in self.pair_counts():
             sums.add_to_shadow(kind.shadow, "outcome", kind.outcome, count)
             if kind.counted:
@@ -152,37 +164,42 @@ class Rows:
 
     def pair_counts(self) -> list[tuple[PairKind, int]]:
         """How many pairs there are of each kind."""
-        counts = Counter(row[0] for row in self.pairs.rows)
+        if not self.pairs.rows:
+            return []
+        counts = Counter(self.pairs.transposed()[0])
         return [(self._pair_kinds[code], count) for code, count in counts.items()]
 
-    def _add_leg(self, x: Exchange | None, leg: Leg, exchange_code: int) -> int:
-        """Add the row of a shadow leg; returns the code of its template."""
+    def _add_leg(self, x: Exchange | None, leg: Leg, exchange_code: int) -> tuple[int, str | None]:
+        """Add the row of a shadow leg; returns the code of its template, and the answer that it shows."""
         errors = leg.logging_errors
         response = None
-        if leg.response and self._presentation.keeps_bodies(leg.exchange_id):
+        if leg.response and (self._keeps_all or self._presentation.keeps_bodies(leg.exchange_id)):
             response = self._presentation.text_of(leg.response, leg.response_encoding)
             if response is None:
                 errors = [*errors, "response_not_shown"]
         code = self._leg_code(x, leg, errors, exchange_code)
+        request_id = trace_id = unit_hash = request_bytes = None
+        if x is not None:
+            request_id, trace_id, unit_hash, request_bytes = x.request_id, x.trace_id, x.unit_hash, x.request_bytes
         self.exchanges.rows.append(
             (
                 code,
                 leg.exchange_id,
-                None if x is None else x.request_id,
+                request_id,
                 leg.leg_id,
                 leg.ts,
-                None if x is None else x.trace_id,
-                None if x is None else x.unit_hash,
+                trace_id,
+                unit_hash,
                 leg.latency_s,
                 leg.ttfb_s,
                 _NAN,
-                None if x is None else x.request_bytes,
+                request_bytes,
                 leg.response_bytes,
                 None,
                 response,
             ),
         )
-        return code
+        return code, response
 
     def _bodies(self, x: Exchange) -> tuple[str | None, str | None, list[str]]:
         """The bodies of a primary as they may be kept, and the logging errors with those that may not."""

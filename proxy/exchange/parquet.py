@@ -27,6 +27,8 @@ MEMORY_LIMIT: Final = "256MB"
 ROW_GROUP_ROWS: Final = 20_000
 # The year 9950, beyond which a folder cannot be named; a clock can be wrong by anything.
 HOURS_END: Final = 70_000_000
+# How many values of a column are looked at before all are.
+_TRIED: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ class Batch:
         self.rows: list[tuple[Any, ...]] = []
         self.templates: dict[tuple[Any, ...], int] = {}
         self._contents: list[tuple[Any, ...]] = []
+        self._transposed: list[tuple[Any, ...]] = []
         self._time = 1 + [column.name for column in layout.row_columns].index("ts")
 
     def add_template(self, key: tuple[Any, ...], contents: tuple[Any, ...]) -> int:
@@ -194,12 +197,17 @@ class Batch:
         self._contents.append(contents)
         return code
 
+    def transposed(self) -> list[tuple[Any, ...]]:
+        """The codes and the columns of all rows; made once, because to visit every row costs more than what is done there."""
+        if not self._transposed or len(self._transposed[0]) != len(self.rows):
+            self._transposed = list(zip(*self.rows, strict=True))
+        return self._transposed
+
     def by_hour(self) -> dict[int, list[tuple[Any, ...]]]:
         """The rows by the hour that their time falls in, counted from 1970, UTC."""
         if not self.rows:
             return {}
-        at = self._time
-        times = np.array([row[at] for row in self.rows], dtype=np.float64)
+        times = np.array(self.transposed()[self._time], dtype=np.float64)
         hours = np.floor(np.nan_to_num(times) / 3600.0)
         hours[(hours < 0) | (hours >= HOURS_END)] = 0
         first = int(hours[0])
@@ -227,8 +235,8 @@ class Batch:
 
     def write_part(self, connection: duckdb.DuckDBPyConnection, rows: list[tuple[Any, ...]], path: Path) -> None:
         """Write rows of this batch as one file: whole and on the disk, or not there at all."""
-        values = zip(*rows, strict=True)
-        handed: dict[str, Any] = {"code": np.array(next(values), dtype=np.int32)}
+        codes, *values = self.transposed() if rows is self.rows else zip(*rows, strict=True)
+        handed: dict[str, Any] = {"code": np.array(codes, dtype=np.int32)}
         expressions = {column.name: f"templates.{column.name}" for column in self.layout.template_columns}
         joins = ""
         for column, content in zip(self.layout.row_columns, values, strict=True):
@@ -316,6 +324,8 @@ def _escape_glob(text: str) -> str:
 
 def _coded(values: tuple[Any, ...]) -> tuple[np.ndarray[Any, Any], list[Any]] | None:
     """Each value's number and the distinct values, or None when too many are distinct for that to pay."""
+    if len(set(values[:_TRIED])) * 2 > len(values[:_TRIED]) + 2:
+        return None
     numbers: dict[Any, int] = {}
     codes = [numbers.setdefault(value, len(numbers)) for value in values]
     if len(numbers) * 4 > len(values) + 4:

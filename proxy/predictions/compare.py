@@ -8,8 +8,9 @@ both legs fail alike the outcome is "ignored", so that shared client mistakes do
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from proxy.predictions import protocols, v2
 from proxy.predictions.decode import Undecodable, decode_json, decompress
@@ -26,8 +27,7 @@ MIB: Final = 1 << 20
 _MISSING: Final = {"response_incomplete": "truncated", "incomplete": "truncated"}
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct, gc=False):
     """One leg's answer as it was captured; `missing` says why there is no body, as the log writes it."""
 
     status: int
@@ -37,8 +37,7 @@ class Answer:
     missing: str | None
 
 
-@dataclass(slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, gc=False):
     """How two answers relate.
 
     `outcome`: "match", "mismatch", "ignored" or "incomparable". `reason`, by outcome:
@@ -57,8 +56,8 @@ class Comparison:
     outcome: str
     reason: str
     comparator: str
-    metrics: dict[str, float] = field(default_factory=dict)
-    differences: list[Difference] = field(default_factory=list)
+    metrics: dict[str, float] = {}
+    differences: list[Difference] = []
     difference_count: int = 0
 
 
@@ -92,7 +91,9 @@ def compare(path: str, primary: Answer, shadow: Answer, rules: Compare, *, limit
                 return Comparison("incomparable", "too_large", "v2")
             outputs = v2.decode(ours)
             if outputs is not None and (others := v2.decode(theirs)) is not None:
-                return _predictions("v2", outputs, others, rules)
+                findings = Findings()
+                judge(outputs, others, rules, findings, batched=v2.BATCHED)
+                return _concluded("v2", findings)
         result = _by_content(protocol, primary, shadow, rules, limit)
     except Undecodable as error:
         result = Comparison("incomparable", error.reason, _comparator(protocol))

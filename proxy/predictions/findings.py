@@ -6,8 +6,9 @@ printable here, once; the log, the terminal and the pages can take it as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 MOST_DIFFERENCES: Final = 20
 # Diffy's limit for a key that is a name and not data (twitter-archive/diffy, JsonLifter).
@@ -17,13 +18,13 @@ _LONGEST_VALUE: Final = 80
 _LONGEST_INT_BITS: Final = 208
 
 
-@dataclass(slots=True)
-class Difference:
+class Difference(msgspec.Struct, gc=False, rename={"primary": "primary_value", "shadow": "shadow_value"}):
     """One place where two answers differ.
 
     `path` is a JSON pointer with array indices and map keys collapsed to `*`. `kind` is "primitive",
     "type", "missing" (the shadow lacks it), "extra" (the primary lacks it), "ordering" or "size".
-    `primary` and `shadow` are printable and at most 80 characters.
+    `primary` and `shadow` are printable and at most 80 characters. Encoded, the members are named as
+    the columns of the log.
     """
 
     path: str
@@ -32,30 +33,27 @@ class Difference:
     shadow: str
 
 
-class Findings:
+class Findings(msgspec.Struct, gc=False):
     """Collects while two answers are walked.
 
     `differences` keeps the first per path and kind, at most 20; `count` counts them all. What the
     operator ignores is only counted, in `ignored`. `reason` is that of the first difference.
     """
 
-    __slots__ = ("count", "differences", "ignored", "metrics", "reason")
-
-    def __init__(self) -> None:
-        self.differences: list[Difference] = []
-        self.count = 0
-        self.ignored = 0
-        self.reason = ""
-        self.metrics: dict[str, float] = {}
+    differences: list[Difference] = []
+    count: int = 0
+    ignored: int = 0
+    reason: str = ""
+    metrics: dict[str, float] = {}
 
     def add(self, reason: str, path: str, kind: str, values: tuple[object, object], *, ignored: bool = False) -> None:
         """Note a difference between the primary's and the shadow's `values` at `path`."""
         if ignored:
             self.ignored += 1
             return
-        self.count += 1
-        if not self.reason:
+        if not self.count:
             self.reason = reason
+        self.count += 1
         kept = self.differences
         if kept and (len(kept) == MOST_DIFFERENCES or any(item.path == path and item.kind == kind for item in kept)):
             return

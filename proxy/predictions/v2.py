@@ -22,7 +22,6 @@ class _Answer(msgspec.Struct, gc=False):
 
 
 _SCALARS: Final = frozenset({float, int, str, bool, type(None)})
-_SINGLE: Final = frozenset({(1,), (1, 1)})  # most answers hold one value; saves 0.2 µs
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
@@ -36,14 +35,13 @@ def decode(body: bytes) -> list[Output] | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     for output in outputs:
-        values = output.values
-        if len(values) == 1 and output.shape in _SINGLE:
-            if type(values[0]) not in _SCALARS:
-                return None
-        elif _SCALARS.issuperset(map(type, values)):
-            output.shape = fitting(output.shape, len(values))
-        else:
+        values, shape = output.values, output.shape
+        if not _SCALARS.issuperset(map(type, values)):
             return None
+        size, axes = len(values), len(shape)
+        # One vector, or one row of a batch, as most answers are; to ask in general costs 0.7 µs.
+        if not (axes and shape[-1] == size and (axes == 1 or (axes == 2 and shape[0] == 1))):
+            output.shape = fitting(shape, size)
     return outputs if len(outputs) == 1 or _distinct(outputs) else None
 
 

@@ -299,6 +299,20 @@ def test_what_is_redacted_is_in_no_file(world: Any) -> None:
     ]
 
 
+def test_a_pair_shows_the_same_bodies_from_an_earlier_batch(world: Any) -> None:
+    """Whether the exchange came with its leg or long before, its mismatch shows all three bodies as its rows do."""
+    world.now_s -= 90  # the leg may still come
+    world.segment(world.exchange(3), world.leg(3), world.exchange(6))
+    pipeline = world.pipeline()
+    pipeline.step()
+    world.segment(world.leg(6))
+    pipeline.step()
+    pipeline.close()
+    assert world.rows("pairs", "exchange_id, comparison, request, primary_response, shadow_response") == [
+        (f"x{n}", "mismatch", '{"user":{"email":"secret"}}', '{"a":1}', '{"a":2}') for n in (3, 6)
+    ]
+
+
 def test_bodies_are_kept_for_the_sampled_and_for_mismatches(world: Any) -> None:
     """The sample is a function of the exchange's id; both legs of an exchange are in it, or neither."""
     world.deploy(log={"bodies": 0.5})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,35 @@ def test_a_path_with_wildcards_names_one_file(tmp_path: Path) -> None:
     """A state directory may be called anything."""
     path = write(tmp_path / "a*[b]?'" / "x.parquet", EXCHANGES)
     assert duckdb.sql(f"SELECT count(*) FROM {from_files([path])}").fetchall() == [(1,)]
+
+
+def test_rows_that_come_after_a_look_are_written_too(tmp_path: Path) -> None:
+    """The columns are made once, but never of fewer rows than there are."""
+    batch = Batch(EXCHANGES)
+    code = batch.add_template(("k",), values(EXCHANGES, "template"))
+    for count in (1, 2, 3):
+        batch.rows.append((code, *values(EXCHANGES, "row")))
+        assert len(batch.transposed()[0]) == count
+    with connect() as connection:
+        batch.register_templates(connection)
+        (rows,) = batch.by_hour().values()
+        batch.write_part(connection, rows, tmp_path / "x.parquet")
+    assert duckdb.sql(f"SELECT count(*) FROM read_parquet('{tmp_path / 'x.parquet'}')").fetchall() == [(3,)]
+
+
+@pytest.mark.parametrize("spread", [1, 50, 400], ids=["one", "late", "many"])
+def test_nested_values_are_their_own_however_many_are_distinct(tmp_path: Path, spread: int) -> None:
+    """Whether each distinct value is parsed once or every one is, a row gets its own."""
+    batch = Batch(PAIRS)
+    code = batch.add_template(("k",), values(PAIRS, "template"))
+    for number in range(800):
+        metrics = json.dumps({"n": float(number % spread)})
+        batch.rows.append((code, *values(PAIRS, "row", exchange_id=f"{number:03}", metrics=metrics)))
+    with connect() as connection:
+        batch.register_templates(connection)
+        (rows,) = batch.by_hour().values()
+        batch.write_part(connection, rows, tmp_path / "x.parquet")
+    found = duckdb.sql(
+        f"SELECT metrics['n'] FROM read_parquet('{tmp_path / 'x.parquet'}') ORDER BY exchange_id"
+    ).fetchall()
+    assert found == [(float(number % spread),) for number in range(800)]

@@ -539,3 +539,24 @@ def test_widening_the_tolerance_never_makes_a_mismatch(values, rule):
     pair = [v2(tensor(list(data))) for data in (values, values[::-1])]
     outcomes = [verdict(V2, *pair, absolute=absolute, relative=0)[0] for absolute in (0, 1e-3, 1.0, 1e9)]
     assert all(before != "match" or after == "match" for before, after in pairwise(outcomes))
+
+
+# --- the short way -----------------------------------------------------------------------------
+
+SCORE = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1.0, 1.0 + 1e-9, 1e308, -1e308])
+
+
+@given(st.lists(st.tuples(SCORE, SCORE), min_size=1, max_size=5), st.booleans())
+def test_scores_alike_are_judged_as_all_others(pairs, reverse):
+    """The short way of one output of floats gives what the long way gives, which any rule of ignoring asks for."""
+    ours = [left for left, _ in pairs]
+    theirs = ours[::-1] if reverse else [right for _, right in pairs]
+    bodies = v2(tensor(ours)), v2(tensor(theirs), model_version="2")
+    assert judged(V2, *bodies) == judged(V2, *bodies, ignore=["/outputs/another"])
+
+
+@given(st.lists(SCORE, min_size=2, max_size=4, unique=True))
+def test_scores_in_another_order_are_an_ordering(values):
+    """A difference of order alone is told from a difference of values."""
+    result = judged(V2, v2(tensor(values)), v2(tensor(values[1:] + values[:1])), absolute=0.0, relative=0.0)
+    assert [d.kind for d in result.differences] == ["ordering"]
