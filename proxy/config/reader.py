@@ -45,9 +45,12 @@ def read_document(text: str, *, file: str, env: Mapping[str, str]) -> Document:
     except RecursionError:
         document.add(0, (), "not valid YAML: nested too deeply")
         return document
-    except (YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, AssertionError, TypeError) as error:
-        # ruamel reports unreadable characters without a line, and lets mistakes of its own through
+    except YAMLError as error:  # unreadable characters are reported without a line
         document.add(0, (), f"not valid YAML: {_first_line(error) or 'it cannot be read'}")
+        return document
+    except (ValueError, ArithmeticError, LookupError, AttributeError, AssertionError, TypeError):
+        # ruamel lets mistakes of its own through, and what Python says of them differs by version
+        document.add(0, (), "not valid YAML: an escape or a value in it cannot be read")
         return document
     if root is None or (isinstance(root, ScalarNode) and root.value in {"", "~", "null"}):
         document.add(0, (), "the file is empty, it needs at least upstreams and routes")
