@@ -11,16 +11,15 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from ruamel.yaml import YAML
 
 from proxy.config.advice import warnings
-from proxy.config.parse import load, parse
+from proxy.config.parse import load, parse, parse_fault
 from proxy.config.schema import Config
 from proxy.errors import ConfigError
-from proxy.plan.compile import allocation_fingerprint, compile_deployment, compile_plan
+from proxy.plan.compile import allocation_fingerprint, compile_deployment, compile_fault, compile_plan
 from proxy.supervisor.settings import Parsed, ParsedFault, ParseRequest, Refused, Reply, Settings
 
 FAULTS: Final = "faults.definitions."
@@ -45,16 +44,12 @@ def read_file(path: Path, env: Mapping[str, str]) -> Reply:
 
 
 def read_fault(name: str, definition: bytes, source: str, env: Mapping[str, str]) -> Reply:
-    """One fault definition, checked as if it stood in `source` in place of all others."""
-    document: Any = YAML(typ="safe", pure=True).load(source)
-    # What comes through the API is literal: it must not read variables of our environment.
-    literal = json.loads(definition.replace(b"${", b"$${"))
-    document["faults"] = {**(document.get("faults") or {}), "definitions": {name: literal}}
+    """One fault definition, checked as if it stood in `source`; what comes through the API is literal."""
     try:
-        plan = compile_plan(parse(json.dumps(document, default=str), file="fault", env=env))
+        fault = parse_fault(name, json.loads(definition), config=parse(source, file="fault", env=env))
     except ConfigError as error:
         return Refused([_without_place(problem.path, problem.message, name) for problem in error.problems])
-    return ParsedFault(plan.faults[name])
+    return ParsedFault(compile_fault(name, fault))
 
 
 def _without_place(path: str, message: str, name: str) -> str:
