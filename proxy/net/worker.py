@@ -187,7 +187,7 @@ class Worker:
 
     def _on_signal(self) -> None:
         if self._core.draining:
-            self._finish()
+            self.drain(0.0)
         else:
             self.drain(self._core.limits.drain_s)
 

@@ -271,3 +271,21 @@ async def test_a_live_worker_has_loaded_nothing_heavy(world: World):
     supervisor = Path(f"/proc/{process.pid}/maps").read_text()
     for name in ("numpy", "scipy", "duckdb"):
         assert f"/{name}" not in supervisor
+
+
+async def test_a_second_sigterm_ends_a_worker_that_still_drains(world: World):
+    """The first lets open connections finish, however long that takes; the second does not wait for them."""
+    proxy = world.parallax("limits: {drain: 5m}\n" + ROUTES)
+    proxy.start()
+    await proxy.ready()
+    reader, writer = await world.connect(proxy)
+    await one_request(reader, writer, "/v2/models/m/infer", "idle", "idle-1")
+    (pid,) = proxy.worker_pids()
+    os.kill(pid, signal.SIGTERM)
+    await until(
+        lambda: (proxy.status() or {"workers": [{"health": {}}]})["workers"][0]["health"].get("draining"), "drain"
+    )
+    assert proxy.worker_pids() == [pid]
+    os.kill(pid, signal.SIGTERM)
+    await until(lambda: proxy.worker_pids() not in ([], [pid], [None]), "another worker in its place")
+    await proxy.ready()
