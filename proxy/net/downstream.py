@@ -132,11 +132,6 @@ class Downstream(asyncio.Protocol):
         if self.transport is not None:
             self.transport.write(data)
 
-    @property
-    def draining(self) -> bool:
-        """Whether every answer must say `Connection: close`."""
-        return self.core.draining
-
     def connection_line(self) -> bytes:
         """The `connection:` header line of an answer that starts now."""
         if self.core.draining or not self.keep_alive:

@@ -51,11 +51,6 @@ class Wheel:
         else:
             items.append(item)
 
-    @staticmethod
-    def disarm(item: Timed) -> None:
-        """Let `item` not fire at all."""
-        item.deadline = inf
-
     def stop(self) -> None:
         """No deadline fires any more."""
         self._handle.cancel()

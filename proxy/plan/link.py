@@ -13,7 +13,7 @@ from typing import Final
 from proxy.http.fields import text
 from proxy.http.head import Head
 from proxy.plan.data import Experiment, Fault, Match, Plan, Route, Shadow, UnitSource, Upstream
-from proxy.plan.decision import ASSIGNED, Assignment, Decision
+from proxy.plan.decision import REASONS, Assignment, Decision
 from proxy.plan.hashing import gate_threshold
 
 Predicate = Callable[[Head], bool]
@@ -34,7 +34,6 @@ class LinkedExperiment:
     names: tuple[str, ...]
     upstreams: tuple[str | None, ...]
     labels: tuple[str, ...]
-    assigned: tuple[Assignment, ...]
     by_reason: dict[tuple[int, str], Assignment]
     control: int
     overrides: dict[str, int]
@@ -122,11 +121,10 @@ def link_plan(plan: Plan) -> LinkedPlan:
 def _link_experiment(data: Experiment) -> LinkedExperiment:
     total = sum(arm.weight for arm in data.arms)
     shares = [arm.weight / total for arm in data.arms]
-    reasons = ("killed", "no_unit", "random", "opted_out", "override", "not_allocated", ASSIGNED)
     by_reason = {
         (index, reason): Assignment(data.name, data.epoch, arm.name, shares[index], reason)
         for index, arm in enumerate(data.arms)
-        for reason in reasons
+        for reason in REASONS
     }
     names = tuple(arm.name for arm in data.arms)
     return LinkedExperiment(
@@ -135,7 +133,6 @@ def _link_experiment(data: Experiment) -> LinkedExperiment:
         names=names,
         upstreams=tuple(arm.upstream for arm in data.arms),
         labels=tuple(f"{data.name}/{name}" for name in names),
-        assigned=tuple(by_reason[index, ASSIGNED] for index in range(len(names))),
         by_reason=by_reason,
         control=names.index(data.control),
         overrides={unit: names.index(arm) for unit, arm in data.overrides.items()},
