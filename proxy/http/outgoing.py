@@ -20,18 +20,6 @@ _NO_NAMES: Final[frozenset[bytes]] = frozenset()
 REQUEST_ID: Final = b"x-request-id: "
 
 
-def forward_tail(peer: bytes, via: bytes) -> bytes:
-    """What a first proxy adds behind the request id, up to the value of `x-forwarded-host`."""
-    return b"\r\nvia: 1.1 %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: http\r\nx-forwarded-host: " % (via, peer)
-
-
-def plain_request_head(head: Head, host: bytes, request_id: bytes, framing: bytes, tail: bytes) -> bytes:
-    """`request_head` for the usual request: the first hop, nothing dropped; `tail` is `forward_tail`."""
-    return b"".join(
-        (head.start_line, host, b"\r\n", *head.lines, framing, REQUEST_ID, request_id, tail, head.host, b"\r\n\r\n")
-    )
-
-
 def request_head(
     head: Head,
     *,

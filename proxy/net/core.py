@@ -12,12 +12,15 @@ from hashlib import blake2b
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.http.caller import Caller
+from proxy.http.head import Head
 from proxy.net.counters import Counters
 from proxy.net.ids import IdSource
 from proxy.net.inject import StaleAnswers
 from proxy.net.leases import FaultLeases
 from proxy.net.logwriter import LogWriter
 from proxy.net.pool import Pool
+from proxy.net.prepared import Prepared, Recognised
 from proxy.net.report import report_failure
 from proxy.net.tee import ShadowRunner
 from proxy.net.wheel import Wheel
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from proxy.net.exchange import Exchange
 
 _HASHES_KEPT = 20_000
+_CALLERS_KEPT = 10_000
 
 
 class Core:
@@ -50,6 +54,8 @@ class Core:
         self._leaving: list[ShadowRunner] = []
         self._hashes: dict[str, str] = {}
         self._hash_key = b""
+        self._callers: dict[str, Caller] = {}
+        self.recognised = Recognised()
         self.plan = plan
         self.use_plan(plan)
 
@@ -74,9 +80,32 @@ class Core:
         self.limits = plan.data.limits
         self.via = plan.data.via.encode("ascii", "replace")
         self.answer_tail = b"\r\nvia: 1.1 %b\r\n" % self.via
+        for caller in [*self._callers.values(), *(connection.caller for connection in self.connections)]:
+            caller.use_via(self.via)
+        self.recognised.forget()
         if self.log is not None:
             self.log.settings = plan.data.log
         self.plan = plan
+
+    def caller(self, address: str) -> Caller:
+        """The caller that all connections from `address` share."""
+        caller = self._callers.get(address)
+        if caller is None:
+            if len(self._callers) >= _CALLERS_KEPT:
+                self._callers.clear()
+            caller = self._callers[address] = Caller(address, self.via)
+        return caller
+
+    def prepare(self, caller: Caller, head: Head) -> Prepared:
+        """Work out what follows from a head."""
+        prepared = Prepared(self.plan, caller, head)
+        try:
+            settled = prepared.settle()
+            if settled is not None and settled.refusal is None:
+                prepared.use_pool(self.pool(settled.upstream))
+        except Exception as error:  # noqa: BLE001 - the exchange barrier: it is decided again, with an answer at hand
+            report_failure("prepare", error)
+        return prepared
 
     def pool(self, name: str, plan: LinkedPlan | None = None) -> Pool:
         """The pool of an upstream; for one that a reload removed, `plan` is that of whoever still uses it."""

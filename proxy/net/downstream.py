@@ -20,19 +20,22 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 
 from proxy.http.fields import Header
-from proxy.http.head import read_head
-from proxy.http.outgoing import error_response, forward_tail
+from proxy.http.head import Head, read_head
+from proxy.http.outgoing import error_response
 from proxy.http.plain import split_plain
 from proxy.net.exchange import Exchange
 from proxy.net.report import report_failure
 
 if TYPE_CHECKING:
     from proxy.net.core import Core
+    from proxy.net.prepared import Prepared
 
 # Request bytes held for an upstream that is not connected yet or reads slowly; past it reading pauses.
 PENDING_HIGH_BYTES: Final = 64 * 1024
 # A longer head goes through the ordinary parser, whose limits are exact.
 PLAIN_HEAD_BYTES: Final = 8 * 1024
+# A longer head is not remembered.
+RECOGNISED_HEAD_BYTES: Final = 2 * 1024
 # After an answer that did not wait for the whole request, read and drop the rest for this long, so that
 # the answer is not destroyed by a reset (RFC 9112 section 9.6).
 LINGER_S: Final = 2.0
@@ -74,9 +77,8 @@ class Downstream(asyncio.Protocol):
         "_reading_paused",
         "_receiving",
         "_resuming",
-        "_tail",
-        "_tail_via",
         "_url",
+        "caller",
         "core",
         "current",
         "deadline",
@@ -84,8 +86,6 @@ class Downstream(asyncio.Protocol):
         "keep_alive",
         "lingering",
         "parser",
-        "peer",
-        "peer_bytes",
         "served",
         "transport",
         "version",
@@ -99,8 +99,7 @@ class Downstream(asyncio.Protocol):
         self._judge = Judge()
         self._checker = httptools.HttpRequestParser(self._judge)
         self.current: Exchange | None = None
-        self.peer = ""
-        self.peer_bytes = b""
+        self.caller = core.caller("")
         self.keep_alive = True
         self.lingering = False
         self.write_paused = False
@@ -122,7 +121,6 @@ class Downstream(asyncio.Protocol):
         self._head_bytes = 0
         self._head_started = 0.0
         self._url = b""
-        self._tail = self._tail_via = b""
         self._headers: list[Header] = []
 
     # -- for the exchange
@@ -155,13 +153,6 @@ class Downstream(asyncio.Protocol):
             self.deadline = deadline = now + self.core.limits.keepalive_s
             if deadline < self.due:
                 self.core.wheel.arm(self, deadline)
-
-    def forward_tail(self) -> bytes:
-        """What the heads of this caller's requests end with, as they go upstream."""
-        if self._tail_via is not self.core.via:
-            self._tail_via = self.core.via
-            self._tail = forward_tail(self.peer_bytes, self.core.via)
-        return self._tail
 
     def abort(self, error_type: str = "client_abort") -> None:
         """Cut the connection: the only way to tell a caller that an answer is incomplete."""
@@ -199,9 +190,8 @@ class Downstream(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=64 * 1024)
         address = self.transport.get_extra_info("peername")
-        self.peer = address[0] if isinstance(address, tuple) else "unix"
-        self.peer_bytes = self.peer.encode()
         core = self.core
+        self.caller = core.caller(address[0] if isinstance(address, tuple) else "unix")
         core.connections.add(self)
         if len(core.connections) > core.limits.max_connections:
             core.counters.add("rejected_requests", "too_many_connections")
@@ -216,8 +206,13 @@ class Downstream(asyncio.Protocol):
             return
         if self.current is None and not self._in_message and not self._queue:
             end = data.find(b"\r\n\r\n")
-            if 0 < end < PLAIN_HEAD_BYTES and self._take_plain(data, end):
-                return
+            if 0 < end < PLAIN_HEAD_BYTES:
+                known = self.core.recognised.get(data[:end])
+                if known is not None and known.length == len(data) - end - 4 and known.caller is self.caller:
+                    self._begin(known.head, data[end + 4 :], known)
+                    return
+                if self._take_plain(data, end):
+                    return
         self._feed_bytes = len(data)
         try:
             self.parser.feed_data(data)
@@ -333,7 +328,9 @@ class Downstream(asyncio.Protocol):
             self._spoil(414, "target_too_long", f"the request's target is over {limits.max_target_bytes} bytes")
             return
         parser = self.parser
-        head = read_head(parser.get_method().decode(), self._url, parser.get_http_version(), headers, peer=self.peer)
+        head = read_head(
+            parser.get_method().decode(), self._url, parser.get_http_version(), headers, peer=self.caller.address
+        )
         if isinstance(head, str):
             self._spoil(400, "bad_request", head)
             return
@@ -358,7 +355,7 @@ class Downstream(asyncio.Protocol):
 
     def _take_plain(self, data: bytes, end: int) -> bool:
         """Take a read that is exactly one plain request; False leaves it to the ordinary parser."""
-        head = split_plain(data, end, peer=self.peer)
+        head = split_plain(data, end, peer=self.caller.address)
         limits = self.core.limits
         if (
             head is None
@@ -377,16 +374,24 @@ class Downstream(asyncio.Protocol):
         if not whole:
             self._checker = httptools.HttpRequestParser(judge)
             return False  # the ordinary parser finds the same, and says what it is
-        exchange = self.current = Exchange(self, head, keep_alive=head.keep_alive, body=data[end + 4 :])
+        core = self.core
+        prepared = core.prepare(self.caller, head)
+        if end <= RECOGNISED_HEAD_BYTES:
+            core.recognised.remember(data[:end], prepared, core.ids.minted)
+        self._begin(head, data[end + 4 :], prepared)
+        return True
+
+    def _begin(self, head: Head, body: bytes, prepared: Prepared) -> None:
+        """Begin the exchange of a request that is complete."""
+        exchange = self.current = Exchange(self, head, keep_alive=head.keep_alive, body=body)
         self.version = head.version
         self.keep_alive = head.keep_alive
         self.deadline = inf
         try:
-            exchange.start()
+            exchange.start(prepared)
         except Exception as error:  # noqa: BLE001 - the exchange barrier
             report_failure("exchange", error)
             exchange.on_bad_request(500, "internal", "parallax failed on this request")
-        return True
 
     def _head_size(self) -> int:
         """The bytes of the head that is being received, as far as its fields are complete."""

@@ -24,11 +24,11 @@ from proxy.http.outgoing import (
     REQUEST_ID,
     AnswerHead,
     error_response,
-    plain_request_head,
     request_head,
     response_head,
 )
 from proxy.net.inject import Injection
+from proxy.net.prepared import CHUNKED, REPLAY_LIMIT_BYTES, Prepared, capture_limit, too_large
 from proxy.net.recording import make_record
 from proxy.net.upstream import UpstreamConnection
 from proxy.plan.decide import NO_BODY, Body, decide
@@ -41,18 +41,13 @@ if TYPE_CHECKING:
     from proxy.net.pool import Ticket
     from proxy.plan.data import Abort
     from proxy.plan.decision import Decision
-    from proxy.plan.link import LinkedPlan, LinkedRoute
 
 # A body that must be read on the loop (a unit in it) is read up to here: 2 MB would stall everyone for 60 ms.
 PARSE_LIMIT_BYTES: Final = 64 * 1024
-# What is kept for the retry when nothing else asks for more; also the largest piece that is copied to be
-# sent in one write with its head.
-REPLAY_LIMIT_BYTES: Final = 64 * 1024
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 _IDENTITY: Final = b"accept-encoding: identity\r\n"
 _DROP_ENCODING: Final = frozenset((b"accept-encoding",))
-_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -70,7 +65,6 @@ class Exchange:
         "_forwarded",
         "_head_sent",
         "_injection",
-        "_plan",
         "_request_chunked",
         "_request_sent",
         "_sent",
@@ -92,26 +86,25 @@ class Exchange:
         "keeps_bodies",
         "kept",
         "parts",
+        "prepared",
         "request_bytes",
         "request_done",
         "request_id",
         "response_bytes",
         "response_parts",
         "retries",
-        "route",
         "started",
         "status",
         "ts",
         "ttfb_s",
     )
 
+    prepared: Prepared
     decision: Decision | None
-    route: LinkedRoute | None
     answer: AnswerHead | None
     error_type: str | None
     response_parts: list[bytes] | None
     ttfb_s: float | None
-    _plan: LinkedPlan
     _connection: UpstreamConnection | None
     _ticket: Ticket | None
     _injection: Injection | None
@@ -119,7 +112,7 @@ class Exchange:
     def __init__(self, down: Downstream, head: Head, *, keep_alive: bool, body: bytes | None = None) -> None:
         """`body` is given where the whole request came in one read."""
         # Chained by value: made for every request, and this way in half the time (measured).
-        self.decision = self.route = self.answer = self._connection = self._ticket = self._injection = None
+        self.decision = self.answer = self._connection = self._ticket = self._injection = None
         self.error_type = self.response_parts = self.ttfb_s = None
         self.started = self.held = self.keeps_bodies = self._collecting = self._finished = self._forwarded = False
         self._head_sent = self._answer_chunked = self._request_chunked = self._request_sent = self._teed = False
@@ -158,38 +151,28 @@ class Exchange:
         """Body bytes that wait for the upstream."""
         return self.request_bytes - self._sent_bytes
 
-    def start(self) -> None:
-        """The head is complete and it is this exchange's turn."""
+    def start(self, prepared: Prepared | None = None) -> None:
+        """The head is complete and it is this exchange's turn; `prepared` is given where it came before."""
         core, head = self.core, self.head
         self.started = True
         self.ts = now_s = time()
         self._t_start = monotonic()
-        self.exchange_id = core.ids.mint(now_s)
-        given = head.request_id
-        if given is not None and 0 < len(given) <= 128 and given.isascii() and b"\t" not in given:
-            self.request_id = given
-        else:
-            self.request_id = self.exchange_id.encode()
-        self._plan = plan = core.plan
-        for route in plan.routes:
-            if route.matches(head):
-                break
-        else:
-            self._refuse(404, "no_route", "no route matches this request")
+        self.exchange_id = exchange_id = core.ids.mint(now_s)
+        if prepared is None:
+            prepared = core.prepare(self._down.caller, head)
+        self.prepared = prepared
+        self.request_id = prepared.request_id or exchange_id.encode()
+        if prepared.refusal is not None:
+            self._refuse(*prepared.refusal)
             return
-        self.route = route
-        limit = route.max_body_bytes
-        if self.request_bytes > limit or (head.length is not None and head.length > limit):
-            self._refuse(413, "body_too_large", f"the request's body is over {limit} bytes")
+        if self.request_bytes > prepared.max_body_bytes:
+            self._refuse(*too_large(prepared.max_body_bytes))
             return
-        if head.expect is not None:
-            if head.expect.lower() != b"100-continue":
-                self._refuse(417, "expectation_failed", "the only expectation understood is 100-continue")
-                return
+        if head.expect is not None and not self.request_done and not self.request_bytes and head.version == "1.1":
             # Answered here, before a decision that may need the body; never forwarded.
-            if not self.request_done and not self.request_bytes and head.version == "1.1":
-                self._down.write(_CONTINUE)
-        if route.needs_body and not (self.request_done and not self.request_bytes):
+            self._down.write(_CONTINUE)
+        route = prepared.route
+        if route is not None and route.needs_body and not (self.request_done and not self.request_bytes):
             self._collecting = True
             self._collect()
         else:
@@ -199,11 +182,10 @@ class Exchange:
         """More of the request has come, or its end."""
         if self._finished or not self.started:
             return
-        if self.route is not None:
-            limit = self.route.max_body_bytes
-            if self.request_bytes > limit:
-                self.fail(ExchangeError("body_too_large", 413, f"the request's body is over {limit} bytes"))
-                return
+        if self.request_bytes > self.prepared.max_body_bytes:
+            status, error_type, detail = too_large(self.prepared.max_body_bytes)
+            self.fail(ExchangeError(error_type, status, detail))
+            return
         if self._collecting:
             self._collect()
         elif self._connection is not None:
@@ -264,27 +246,34 @@ class Exchange:
         self._decide(body)
 
     def _decide(self, body: Body) -> None:
-        plan = self._plan
-        decision = self.decision = decide(
-            plan, self.head, self.exchange_id, body=body, faults=self.core.leases.live, route=self.route
-        )
+        prepared, faults = self.prepared, self.core.leases.live
+        plan = prepared.plan
+        settled = prepared.settled
+        if settled is not None and not faults:
+            decision = settled
+            limit = prepared.capture_limit
+        else:
+            decision = decide(plan, self.head, self.exchange_id, body=body, faults=faults, route=prepared.route)
+            limit = capture_limit(plan, decision)
+        self.decision = decision
         if decision.refusal is not None:
             self._refuse(*decision.refusal)
             return
-        limit = REPLAY_LIMIT_BYTES
         shadows = decision.shadows
-        if plan.logs and (shadows or passes_gate("log-bodies", self.exchange_id, plan.bodies_threshold)):
+        if not shadows:
+            self._teed = True
+        if plan.logs and (
+            shadows
+            or plan.bodies_threshold is None
+            or passes_gate("log-bodies", self.exchange_id, plan.bodies_threshold)
+        ):
             self.keeps_bodies = True
             self.response_parts = []
-            limit = max(limit, plan.data.log.max_body_bytes)
-        if shadows:
-            for shadow in shadows:
-                limit = max(limit, shadow.data.max_body_bytes)
-        else:
-            self._teed = True
+        elif not shadows:
+            limit = REPLAY_LIMIT_BYTES
         self._capture_limit = limit
         if decision.faults:
-            self._injection = Injection(self, decision, self._plan)
+            self._injection = Injection(self, decision, plan)
             self._injection.begin()
         else:
             self.forward()
@@ -324,7 +313,10 @@ class Exchange:
         decision = self.decision
         if self._finished or decision is None:
             return
-        pool = self.core.pool(decision.upstream, self._plan)
+        prepared = self.prepared
+        pool = prepared.pool if decision is prepared.settled else None
+        if pool is None:
+            pool = self.core.pool(decision.upstream, prepared.plan)
         self._deadline = self._t_start + pool.total_s
         ticket = pool.acquire(self, fresh=fresh)
         if ticket is not None and self._connection is None and not self._finished:
@@ -342,46 +334,54 @@ class Exchange:
         if not self._forwarded:
             self._forwarded = True
             self._t_forward = now
+        prepared = self.prepared
+        whole = self.request_done and self.request_bytes < REPLAY_LIMIT_BYTES
+        if prepared.before and whole and self.decision is prepared.settled:
+            # The usual request: its head is built already, and all of it leaves in one write.
+            self._sent = len(self.parts)
+            self._sent_bytes = self.request_bytes
+            self._request_sent = True
+            connection.write(b"".join((prepared.before, self.request_id, prepared.behind, *self.parts)))
+            if not connection.head_complete:
+                self._arm_first_byte(connection, now)
+        else:
+            out = self._request_head(connection)
+            if whole and not self._request_chunked:
+                self._send_whole(connection, now, out)
+            else:
+                self._pump(connection, now, out)
+        if not self._teed and self.request_done:
+            self._tee()
+
+    def _request_head(self, connection: UpstreamConnection) -> bytes:
+        """The head as it goes to this upstream."""
         head = self.head
         if head.length is not None:
             framing = head.length_line
         elif head.chunked:
             # A chunked body that is complete already goes with its length, which every server understands.
             self._request_chunked = not self.request_done
-            framing = _CHUNKED if self._request_chunked else b"content-length: %d\r\n" % self.request_bytes
+            framing = CHUNKED if self._request_chunked else b"content-length: %d\r\n" % self.request_bytes
         else:
             framing = b""
-        host = head.host if connection.pool.preserves_host else connection.host_header(head)
-        if head.is_first_hop and self._injection is None:
-            out = plain_request_head(head, host, self.request_id, framing, self._down.forward_tail())
-        else:
-            plain = self._injection is not None and self._injection.degrading
-            out = request_head(
-                head,
-                host=host,
-                request_id=self.request_id,
-                peer=self._down.peer_bytes,
-                via=self.core.via,
-                framing=framing,
-                drop=_DROP_ENCODING if plain else frozenset(),
-                extra=_IDENTITY if plain else b"",
-            )
-        if self.request_done and not self._request_chunked and self.request_bytes < REPLAY_LIMIT_BYTES:
-            self._send_whole(connection, now, out)
-        else:
-            self._pump(connection, now, out)
-        if not self._teed and self.request_done:
-            self._tee()
+        plain = self._injection is not None and self._injection.degrading
+        return request_head(
+            head,
+            host=connection.host_header(head),
+            request_id=self.request_id,
+            peer=self._down.caller.raw,
+            via=self.core.via,
+            framing=framing,
+            drop=_DROP_ENCODING if plain else frozenset(),
+            extra=_IDENTITY if plain else b"",
+        )
 
     def _send_whole(self, connection: UpstreamConnection, now: float, out: bytes) -> None:
         """Send a small request that is complete, in one write."""
-        parts = self.parts
         self._request_sent = True
-        self._sent = len(parts)
+        self._sent = len(self.parts)
         self._sent_bytes = self.request_bytes
-        if parts:
-            out += parts[0] if len(parts) == 1 else b"".join(parts)
-        connection.write(out)
+        connection.write(b"".join((out, *self.parts)))
         if not connection.head_complete:
             self._arm_first_byte(connection, now)
 
@@ -463,22 +463,54 @@ class Exchange:
             return
         if decision is not None:
             core.counters.add("upstream_errors", decision.upstream, error.error_type)
-            core.pool(decision.upstream, self._plan).note_trouble(monotonic())
+            core.pool(decision.upstream, self.prepared.plan).note_trouble(monotonic())
         self.fail(error)
 
     def _may_repeat(self, decision: Decision) -> bool:
         """Once, on a fresh connection, with the whole body still here, and only where repeating is safe."""
         if self.retries or self._head_sent or not self.kept:
             return False
-        idempotent = self.core.pool(decision.upstream, self._plan).data.idempotent
+        idempotent = self.core.pool(decision.upstream, self.prepared.plan).data.idempotent
         if idempotent is not None:
             return idempotent
         return self.head.method in _SAFE_METHODS or (self.head.method == "POST" and is_predict_path(self.head.path))
 
     # -- the answer
 
+    def on_whole(self, connection: UpstreamConnection, answer: AnswerHead, body: bytes) -> None:
+        """Relay an answer that came whole: one write, and the exchange is over."""
+        injection = self._injection
+        if self._finished or not self.request_done or (injection is not None and injection.degrading):
+            if answer.body_length:
+                connection.parts = [body]
+            self.on_response(connection)
+            return
+        now = monotonic()
+        if self.ttfb_s is None:
+            self.ttfb_s = now - self._t_forward
+        self.status = answer.status
+        self.answer = answer
+        self._head_sent = True
+        size = self.response_bytes = answer.body_length
+        if self.response_parts is not None:
+            if size > self.prepared.plan.data.log.max_body_bytes:
+                self.response_parts = None
+            elif size:
+                self.response_parts = [body]
+        down = self._down
+        transport = down.transport
+        if transport is not None:
+            extra = down.connection_line()
+            route = self.prepared.route
+            if route is not None and (route.reveals or injection is not None):
+                extra += self._revealed()
+            transport.write(
+                b"".join((answer.whole, REQUEST_ID, self.request_id, self.core.answer_tail, extra, b"\r\n", body))
+            )
+        self._finish(now)
+
     def on_response(self, connection: UpstreamConnection) -> None:
-        """Relay what came: a whole small answer leaves in one write."""
+        """Relay what came."""
         if self._finished:
             connection.abandon()
             return
@@ -496,15 +528,6 @@ class Exchange:
                     return
                 connection.parts = degraded
             answer = self.answer = connection.answer
-            if (
-                connection.done
-                and answer.body_length >= 0
-                and self.request_done
-                and not self.is_head
-                and (injection is None or not injection.changed)
-            ):
-                self._relay_whole(connection, answer, now)
-                return
             out.append(self._answer_head(connection, answer))
         parts = connection.parts
         if parts:
@@ -524,26 +547,6 @@ class Exchange:
             else:
                 self._arm_idle(connection, now)
 
-    def _relay_whole(self, connection: UpstreamConnection, answer: AnswerHead, now: float) -> None:
-        """Relay an answer that came complete in one read, with its length."""
-        parts = connection.parts
-        connection.parts = []
-        self._head_sent = True
-        self.response_bytes = answer.body_length
-        if self.response_parts is not None:
-            self._capture(parts)
-        down = self._down
-        transport = down.transport
-        if transport is not None:
-            route = self.route
-            extra = down.connection_line()
-            if route is not None and (route.reveals or self._injection is not None):
-                extra += self._revealed()
-            transport.write(
-                b"".join((answer.whole, REQUEST_ID, self.request_id, self.core.answer_tail, extra, b"\r\n", *parts))
-            )
-        self._finish(now)
-
     def _send(self, out: list[bytes]) -> None:
         transport = self._down.transport
         if out and transport is not None:
@@ -561,7 +564,7 @@ class Exchange:
 
     def _capture(self, parts: list[bytes]) -> None:
         """Keep the answer for the log, up to its limit."""
-        if self.response_bytes > self._plan.data.log.max_body_bytes:
+        if self.response_bytes > self.prepared.plan.data.log.max_body_bytes:
             self.response_parts = None
         elif self.response_parts is not None:
             self.response_parts += parts
@@ -579,7 +582,7 @@ class Exchange:
         elif (connection.close_delimited or answer.chunked) and not self.is_head:
             if self.head.version == "1.1":
                 self._answer_chunked = True
-                framing = _CHUNKED
+                framing = CHUNKED
             else:
                 self._down.keep_alive = False
         if not self.request_done:
@@ -596,7 +599,7 @@ class Exchange:
 
     def _revealed(self) -> bytes:
         """Headers that name the arm or the fault; only where the operator asked for them."""
-        decision, route = self.decision, self.route
+        decision, route = self.decision, self.prepared.route
         if decision is None or route is None:
             return b""
         lines = b""
@@ -654,13 +657,13 @@ class Exchange:
     def _finish(self, now: float, *, cut: bool = False) -> None:
         """Count, record, release: the one way out of an exchange."""
         self._finished = True
-        core, decision = self.core, self.decision
+        core, decision, plan = self.core, self.decision, self.prepared.plan
         connection = self._connection
         if connection is not None:
             self._connection = None
             connection.release(now, request_written=self._request_sent)
             if self.status >= 500 and decision is not None:
-                core.pool(decision.upstream, self._plan).note_trouble(now)
+                core.pool(decision.upstream, plan).note_trouble(now)
         if not self._teed:
             self._tee()
         latency = overhead = now - self._t_start
@@ -669,12 +672,14 @@ class Exchange:
             overhead = self._t_forward - self._t_start
             if self._injection is not None:
                 overhead = max(overhead - self._injection.delay_s, 0.0)
-        labels = (
-            decision.labels if decision is not None else (self.route.name if self.route is not None else "", "", "")
-        )
+        if decision is not None:
+            labels = decision.labels
+        else:
+            route = self.prepared.route
+            labels = (route.name if route is not None else "", "", "")
         core.counters.finished(labels, self.status, latency, overhead)
-        if core.log is not None and self._plan.logs:
-            core.log.append(make_record(self, self._plan, self._injection, latency, overhead))
+        if core.log is not None and plan.logs:
+            core.log.append(make_record(self, plan, self._injection, latency, overhead))
         if cut:
             self._down.abort()
         else:
@@ -688,4 +693,4 @@ class Exchange:
             return
         body = b"".join(self.parts) if self.kept else None
         for shadow in decision.shadows:
-            self.core.tee(shadow, self, body, plan=self._plan, error_type=self.error_type)
+            self.core.tee(shadow, self, body, plan=self.prepared.plan, error_type=self.error_type)

@@ -13,13 +13,18 @@ class IdSource:
     randomness. The text in front of the counter changes once a millisecond and is kept.
     """
 
-    __slots__ = ("_counter", "_milliseconds", "_prefix", "_source")
+    __slots__ = ("_counter", "_first", "_milliseconds", "_prefix", "_source")
 
     def __init__(self) -> None:
-        self._counter = secrets.randbits(47)
+        self._counter = self._first = secrets.randbits(47)
         self._source = f"7{secrets.randbits(12):03x}-{0x8000 | secrets.randbits(14):04x}-"
         self._milliseconds = -1
         self._prefix = ""
+
+    @property
+    def minted(self) -> int:
+        """How many ids there are."""
+        return (self._counter - self._first) & 0xFFFF_FFFF_FFFF
 
     def mint(self, now_s: float) -> str:
         """A new id as canonical text; `now_s` is Unix seconds."""

@@ -85,6 +85,8 @@ class Pool:
         self.total_s = data.timeouts.total_s
         self.first_byte_s = data.timeouts.first_byte_s
         self.preserves_host = data.host == "preserve"
+        # The Host that every endpoint is sent, where it is neither the caller's nor its own.
+        self.fixed_host = None if data.host in ("preserve", "endpoint") else data.host.encode("latin-1", "replace")
         self.endpoints = [Endpoint(label) for label in data.endpoints]
         self.open = 0
         self.retired = False

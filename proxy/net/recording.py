@@ -45,7 +45,7 @@ def make_record(
         x.exchange_id if head.request_id is None else x.request_id.decode("latin-1"),
         x.ts,
         trace,
-        x.route.name if x.route is not None else "",
+        x.prepared.route.name if x.prepared.route is not None else "",
         plan.data.version,
         decision.assignments,
         core.unit_hash(unit, plan) if unit is not None else None,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import UpstreamError
 from proxy.exchange.records import Leg as LegRecord
 from proxy.http.head import Head
-from proxy.http.outgoing import request_head
+from proxy.http.outgoing import AnswerHead, request_head
 from proxy.net.pool import Pool, Ticket
 from proxy.net.upstream import UpstreamConnection
 from proxy.plan.decide import shadow_method_allowed
@@ -195,7 +195,7 @@ class ShadowLeg:
         self._endpoint = connection.endpoint.label
         out = request_head(
             head,
-            host=head.host if connection.pool.preserves_host else connection.host_header(head),
+            host=connection.host_header(head),
             request_id=self._request_id,
             peer=head.peer.encode(),
             via=runner.core.via,
@@ -212,6 +212,18 @@ class ShadowLeg:
 
     def on_writable(self) -> None:
         """Nothing waits for the shadow to read."""
+
+    def on_whole(self, connection: UpstreamConnection, answer: AnswerHead, body: bytes) -> None:  # noqa: ARG002
+        """Keep an answer that came whole."""
+        self._ttfb_s = monotonic() - self._t_start
+        self._status = answer.status
+        size = self._response_bytes = answer.body_length
+        if size > self._runner.core.plan.data.log.max_body_bytes:
+            self._response = None
+            self._errors = ["response_too_large"]
+        elif size:
+            self._response = [body]
+        self.end("sent")
 
     def on_response(self, connection: UpstreamConnection) -> None:
         """Keep the answer, up to the limit."""

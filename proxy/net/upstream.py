@@ -40,6 +40,9 @@ class Leg(Protocol):
     def on_connected(self, connection: UpstreamConnection) -> None:
         """A connection is ready; write the request."""
 
+    def on_whole(self, connection: UpstreamConnection, answer: AnswerHead, body: bytes) -> None:
+        """The whole response has come in one read; the connection is done."""
+
     def on_response(self, connection: UpstreamConnection) -> None:
         """Something of the response has come: look at `head_complete`, `parts` and `done`."""
 
@@ -121,10 +124,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def host_header(self, head: Head) -> bytes:
         """The Host that this upstream is to see: the caller's, the endpoint's, or a fixed one."""
-        host = self.pool.data.host
-        if host == "preserve":
+        pool = self.pool
+        if pool.preserves_host:
             return head.host
-        return self.endpoint.host_header if host == "endpoint" else host.encode("latin-1", "replace")
+        return self.endpoint.host_header if pool.fixed_host is None else pool.fixed_host
 
     def write(self, data: bytes) -> None:
         """Send bytes of the request."""
@@ -221,9 +224,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self.head_complete = self.done = True
                 if known.keep_alive_s is not None:
                     self._heed_keep_alive(known.keep_alive_s)
-                if known.body_length:
-                    self.parts = [data[end + 4 :]]
-                self._tell(leg)
+                try:
+                    leg.on_whole(self, known, data[end + 4 :])
+                except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the upstream
+                    self._failed(leg, error)
                 return
         if at_start:
             self.headers = []
@@ -275,8 +279,12 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 leg.on_response(self)
         except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the upstream
-            report_failure("relay", error)
-            leg.on_failure(UpstreamError("internal", 500, "parallax failed on this answer"), self)
+            self._failed(leg, error)
+
+    def _failed(self, leg: Leg, error: Exception) -> None:
+        """Parallax itself failed on what came."""
+        report_failure("relay", error)
+        leg.on_failure(UpstreamError("internal", 500, "parallax failed on this answer"), self)
 
     def eof_received(self) -> None:
         """The upstream will send no more: the connection is not to be reused from here on."""

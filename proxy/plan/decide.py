@@ -106,6 +106,23 @@ def decide(
     return decision
 
 
+def settle(plan: LinkedPlan, head: Head, route: LinkedRoute) -> Decision | None:
+    """The decision on `head` while no fault is live, if neither the body nor the exchange id has a say in it.
+
+    Returns:
+        What `decide` returns for every exchange with this head, or None where exchanges may differ.
+    """
+    if route.needs_body:
+        return None
+    unit, _ = _find_unit(route, head, NO_BODY)
+    if unit is None and route.data.no_unit == "random" and route.experiments:
+        return None
+    for shadow in route.shadows:
+        if shadow.threshold is not None and (unit is None or not shadow.by_unit):
+            return None
+    return decide(plan, head, "", route=route)
+
+
 def _find_unit(route: LinkedRoute, head: Head, body: Body) -> tuple[str | None, str]:
     """The unit and the source that gave it, or None and why there is none. The first source that has one wins.
 

@@ -87,7 +87,7 @@ class LinkedRoute:
 
 @dataclass(frozen=True, slots=True)
 class LinkedPlan:
-    """A plan that can decide. `bodies_threshold` gates which exchanges keep their bodies in the log."""
+    """A plan that can decide. `bodies_threshold` gates which exchanges keep their bodies in the log; None: all."""
 
     data: Plan
     routes: tuple[LinkedRoute, ...]
@@ -96,7 +96,7 @@ class LinkedPlan:
     faults: dict[str, LinkedFault]
     upstreams: dict[str, Upstream]
     logs: bool
-    bodies_threshold: int
+    bodies_threshold: int | None
     log_headers: frozenset[bytes] = field(default_factory=frozenset)
 
 
@@ -113,7 +113,7 @@ def link_plan(plan: Plan) -> LinkedPlan:
         faults={name: link_fault(value) for name, value in plan.faults.items()},
         upstreams=plan.upstreams,
         logs=plan.log.enabled,
-        bodies_threshold=gate_threshold(plan.log.bodies),
+        bodies_threshold=None if plan.log.bodies >= 1.0 else gate_threshold(plan.log.bodies),
         log_headers=frozenset(name.lower().encode() for name in plan.log.headers),
     )
 

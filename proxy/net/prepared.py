@@ -1,0 +1,153 @@
+"""A request before its body: all that follows from its head, its caller and the plan, worked out once.
+
+A client that keeps its connection repeats its heads byte for byte, so what was worked out is remembered by
+those bytes. That is a cache of a pure function: llhttp judged the same bytes when they first came, and the
+memory is cleared with every new plan. Heads that differ each time (trace contexts, ids) would only fill it,
+so it stops remembering while it sees few of them again.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from proxy.http.caller import Caller
+from proxy.http.head import Head
+from proxy.http.outgoing import REQUEST_ID
+from proxy.plan.decide import find_route, settle
+
+if TYPE_CHECKING:
+    from proxy.net.pool import Pool
+    from proxy.plan.decision import Decision
+    from proxy.plan.link import LinkedPlan, LinkedRoute
+
+# What is kept of a body for the retry when nothing else asks for more; also the largest piece that is copied
+# to be sent in one write with its head.
+REPLAY_LIMIT_BYTES: Final = 64 * 1024
+CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+_MAX_REQUEST_ID: Final = 128
+
+# Heads remembered, and how long a memory that was of no use rests.
+HEADS_KEPT: Final = 8192
+REST_S: Final = 10.0
+
+Refusal = tuple[int, str, str]
+
+
+class Prepared:
+    """What is known of a request from its head.
+
+    `settled` is the decision if nothing about it hangs on the exchange id or the body and no fault is live;
+    then `pool` is its upstream's, `capture_limit` its bound, and `before` and `behind` are the head as it goes
+    upstream, around the request id, where that is the same for every endpoint. `request_id` is the caller's own,
+    `length` the bytes of the body.
+    """
+
+    __slots__ = (
+        "before",
+        "behind",
+        "caller",
+        "capture_limit",
+        "head",
+        "length",
+        "max_body_bytes",
+        "plan",
+        "pool",
+        "refusal",
+        "request_id",
+        "route",
+        "settled",
+    )
+
+    def __init__(self, plan: LinkedPlan, caller: Caller, head: Head) -> None:
+        self.plan = plan
+        self.caller = caller
+        self.head = head
+        self.length = head.length or 0
+        given = head.request_id
+        usable = given is not None and 0 < len(given) <= _MAX_REQUEST_ID and given.isascii() and b"\t" not in given
+        self.request_id = given if usable else None
+        self.route: LinkedRoute | None = find_route(plan, head)
+        self.refusal: Refusal | None = None
+        self.settled: Decision | None = None
+        self.pool: Pool | None = None
+        self.before = self.behind = b""
+        self.capture_limit = 0
+        self.max_body_bytes: float = inf
+        route = self.route
+        if route is None:
+            self.refusal = (404, "no_route", "no route matches this request")
+            return
+        limit = self.max_body_bytes = route.max_body_bytes
+        if self.length > limit:
+            self.refusal = too_large(limit)
+        elif head.expect is not None and head.expect.lower() != b"100-continue":
+            self.refusal = (417, "expectation_failed", "the only expectation understood is 100-continue")
+
+    def settle(self) -> Decision | None:
+        """Decide beforehand, where nothing hangs on the exchange id, the body or a fault."""
+        if self.route is not None and self.refusal is None:
+            self.settled = settle(self.plan, self.head, self.route)
+            if self.settled is not None:
+                self.capture_limit = capture_limit(self.plan, self.settled)
+        return self.settled
+
+    def use_pool(self, pool: Pool) -> None:
+        """Take the settled decision's pool, and build the head that goes to it."""
+        self.pool = pool
+        head = self.head
+        host = pool.fixed_host if pool.fixed_host is not None else head.host if pool.preserves_host else None
+        if head.is_first_hop and host is not None and not head.chunked:
+            framing = head.length_line
+            self.before = b"".join((head.start_line, host, b"\r\n", *head.lines, framing, REQUEST_ID))
+            self.behind = b"".join((self.caller.tail, head.host, b"\r\n\r\n"))
+
+
+def too_large(limit: float) -> Refusal:
+    """The refusal of a body over `limit` bytes."""
+    return 413, "body_too_large", f"the request's body is over {limit} bytes"
+
+
+def capture_limit(plan: LinkedPlan, decision: Decision) -> int:
+    """How many bytes of a request's body are kept: for the retry, the log and the shadows."""
+    limit = REPLAY_LIMIT_BYTES
+    if plan.logs:
+        limit = max(limit, plan.data.log.max_body_bytes)
+    for shadow in decision.shadows:
+        limit = max(limit, shadow.data.max_body_bytes)
+    return limit
+
+
+class Recognised:
+    """Prepared requests by the bytes of their heads, bounded."""
+
+    __slots__ = ("_known", "_resting_until", "_since", "get")
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Prepared] = {}
+        # The dictionary's own, because it is asked for every request.
+        self.get = self._known.get
+        self._resting_until = -inf
+        self._since = 0
+
+    def remember(self, raw: bytes, prepared: Prepared, exchanges: int) -> None:
+        """Keep what was worked out for the head `raw`, which llhttp has judged; `exchanges` were begun so far."""
+        known = self._known
+        if self._resting_until != -inf:
+            if monotonic() < self._resting_until:
+                return
+            self._resting_until = -inf
+            self._since = exchanges
+        if len(known) >= HEADS_KEPT:
+            useful = exchanges - self._since > 2 * HEADS_KEPT
+            known.clear()
+            self._since = exchanges
+            if not useful:
+                self._resting_until = monotonic() + REST_S
+                return
+        known[raw] = prepared
+
+    def forget(self) -> None:
+        """Forget everything: what it followed from has changed."""
+        self._known.clear()
