@@ -28,11 +28,15 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 
+def encode_frame(record: Record) -> bytes:
+    """Encode `record` as one frame."""
+    payload = _encoder.encode(record)
+    return HEADER.pack(len(payload), crc32(payload)) + payload
+
+
 def append_frame(buffer: bytearray, record: Record) -> None:
     """Encode `record` as one frame at the end of `buffer`."""
-    payload = _encoder.encode(record)
-    buffer += HEADER.pack(len(payload), crc32(payload))
-    buffer += payload
+    buffer += encode_frame(record)
 
 
 def read_frames(data: bytes | memoryview, base: int = 0) -> Iterator[tuple[Record, int]]:

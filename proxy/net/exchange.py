@@ -29,7 +29,8 @@ from proxy.http.outgoing import (
 )
 from proxy.net.inject import Injection
 from proxy.net.prepared import CHUNKED, REPLAY_LIMIT_BYTES, Prepared, capture_limit, too_large
-from proxy.net.recording import make_record
+from proxy.net.recording import make_frame
+from proxy.net.report import report_failure
 from proxy.net.upstream import UpstreamConnection
 from proxy.plan.decide import NO_BODY, Body, decide
 from proxy.plan.hashing import passes_gate
@@ -679,7 +680,10 @@ class Exchange:
             labels = (route.name if route is not None else "", "", "")
         core.counters.finished(labels, self.status, latency, overhead)
         if core.log is not None and plan.logs:
-            core.log.append(make_record(self, plan, self._injection, latency, overhead))
+            try:
+                core.log.append_frame(make_frame(self, self._injection, latency, overhead))
+            except Exception as error:  # noqa: BLE001 - the exchange barrier: the caller goes on without a record
+                report_failure("record", error)
         if cut:
             self._down.abort()
         else:

@@ -1,4 +1,4 @@
-"""The log's write end: frames into a bounded buffer on the loop, segments by a thread of their own.
+"""The log's write end: frames into a bounded queue on the loop, segments by a thread of their own.
 
 The loop never waits for the disk. When the thread cannot keep up the buffer fills and records are
 dropped and counted; when the disk is full the torn frame is cut off again, so that a segment always ends
@@ -12,9 +12,10 @@ import fcntl
 import os
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
-from proxy.exchange.frames import MAGIC, append_frame, count_frames, whole_frames
+from proxy.exchange.frames import MAGIC, count_frames, encode_frame, whole_frames
 from proxy.exchange.records import Record
 from proxy.exchange.segments import segment_name
 from proxy.plan.data import LogSettings
@@ -30,9 +31,10 @@ class LogWriter:
         self._spool = spool
         self._worker = worker
         self.settings = settings
-        self._lock = threading.Lock()
-        self._buffer = bytearray()
-        self._count = 0
+        # Appended to by the loop and taken from by the thread, both atomic. Each counter has one writer.
+        self._frames: deque[bytes] = deque()
+        self._put_bytes = 0
+        self._taken_bytes = 0
         self._refused = 0
         self._failed = 0
         self._wake = threading.Event()
@@ -54,15 +56,18 @@ class LogWriter:
         """Take one record, or drop and count it when the buffer is full."""
         # Encoded here and not by the thread: a thread that encodes a batch holds the interpreter for
         # milliseconds at a time, and every request on the worker waits for it.
-        with self._lock:
-            buffer = self._buffer
-            size = len(buffer)
-            if size >= self.settings.buffer_bytes:
-                self._refused += 1
-                return
-            append_frame(buffer, record)
-            self._count += 1
-        if size >= self.settings.flush_bytes:
+        self.append_frame(encode_frame(record))
+
+    def append_frame(self, frame: bytes) -> None:
+        """Take one record that is a frame already."""
+        settings = self.settings
+        waiting = self._put_bytes - self._taken_bytes
+        if waiting >= settings.buffer_bytes:
+            self._refused += 1
+            return
+        self._frames.append(frame)
+        self._put_bytes += len(frame)
+        if waiting >= settings.flush_bytes:
             self._wake.set()
 
     @property
@@ -85,10 +90,10 @@ class LogWriter:
         self._end_segment()
 
     def _flush(self) -> None:
-        with self._lock:
-            buffer, count = self._buffer, self._count
-            if count:
-                self._buffer, self._count = bytearray(), 0
+        frames = self._frames
+        count = len(frames)
+        buffer = b"".join([frames.popleft() for _ in range(count)])
+        self._taken_bytes += len(buffer)
         now = time.monotonic()
         if count:
             try:
@@ -111,7 +116,7 @@ class LogWriter:
         ):
             self._end_segment()
 
-    def _write(self, buffer: bytearray, now: float) -> None:
+    def _write(self, buffer: bytes, now: float) -> None:
         """Append `buffer`; a failure cuts off the torn frame and leaves `_kept` at the bytes that are whole."""
         self._kept = 0
         if self._fd < 0:

@@ -87,6 +87,8 @@ class Pool:
         self.preserves_host = data.host == "preserve"
         # The Host that every endpoint is sent, where it is neither the caller's nor its own.
         self.fixed_host = None if data.host in ("preserve", "endpoint") else data.host.encode("latin-1", "replace")
+        # Whether all endpoints are sent the same Host.
+        self.one_host = data.host != "endpoint" or len(data.endpoints) == 1
         self.endpoints = [Endpoint(label) for label in data.endpoints]
         self.open = 0
         self.retired = False

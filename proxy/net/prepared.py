@@ -12,6 +12,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from proxy.exchange.templates import ExchangeTemplate
 from proxy.http.caller import Caller
 from proxy.http.head import Head
 from proxy.http.outgoing import REQUEST_ID
@@ -41,7 +42,8 @@ class Prepared:
     `settled` is the decision if nothing about it hangs on the exchange id or the body and no fault is live;
     then `pool` is its upstream's, `capture_limit` its bound, and `before` and `behind` are the head as it goes
     upstream, around the request id, where that is the same for every endpoint. `request_id` is the caller's own,
-    `length` the bytes of the body.
+    `length` the bytes of the body. `template` makes the records of its exchanges, `copies` has the heads of its
+    shadows' legs, around the request id.
     """
 
     __slots__ = (
@@ -49,15 +51,18 @@ class Prepared:
         "behind",
         "caller",
         "capture_limit",
+        "copies",
         "head",
         "length",
         "max_body_bytes",
         "plan",
         "pool",
+        "recorded",
         "refusal",
         "request_id",
         "route",
         "settled",
+        "template",
     )
 
     def __init__(self, plan: LinkedPlan, caller: Caller, head: Head) -> None:
@@ -72,6 +77,9 @@ class Prepared:
         self.refusal: Refusal | None = None
         self.settled: Decision | None = None
         self.pool: Pool | None = None
+        self.copies: dict[str, tuple[bytes, bytes]] = {}
+        self.recorded = False
+        self.template: ExchangeTemplate | None = None
         self.before = self.behind = b""
         self.capture_limit = 0
         self.max_body_bytes: float = inf

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.exchange import records
+from proxy.exchange.frames import encode_frame
+from proxy.exchange.templates import ExchangeTemplate
 from proxy.http.fields import NOTED, text, word
 from proxy.plan.decision import Decision
 
@@ -17,6 +19,44 @@ if TYPE_CHECKING:
 _UNDECIDED: Final = Decision(None)
 _NOTHING: Final[list[str]] = []
 _NOT_CAPTURED: Final = ["request_not_captured", "response_not_captured"]
+
+
+def make_frame(x: Exchange, injection: Injection | None, latency_s: float, queue_s: float) -> bytes:
+    """The log's frame of `x`, which has just finished."""
+    prepared, answer, parts, response = x.prepared, x.answer, x.parts, x.response_parts
+    ttfb_s = x.ttfb_s
+    if (
+        response is None
+        or answer is None
+        or ttfb_s is None
+        or x.decision is not prepared.settled
+        or injection is not None
+        or x.error_type is not None
+        or x.retries
+        or not (x.request_done and x.kept)
+        or x.request_bytes > prepared.plan.data.log.max_body_bytes
+    ):
+        return encode_frame(make_record(x, prepared.plan, injection, latency_s, queue_s))
+    template = prepared.template
+    if template is None:
+        record = make_record(x, prepared.plan, None, latency_s, queue_s)
+        if not prepared.recorded:
+            prepared.recorded = True  # a template costs more than a record, so it is made for what comes again
+            return encode_frame(record)
+        template = prepared.template = ExchangeTemplate(record, own_request_id=prepared.request_id is None)
+    return template.frame(
+        x.exchange_id.encode(),
+        x.ts,
+        x.endpoint,
+        x.status,
+        latency_s,
+        ttfb_s,
+        queue_s,
+        answer.type_text,
+        answer.encoding_text,
+        parts[0] if len(parts) == 1 else b"".join(parts),
+        response[0] if len(response) == 1 else b"".join(response),
+    )
 
 
 def make_record(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import UpstreamError
 from proxy.exchange.records import Leg as LegRecord
+from proxy.exchange.templates import LegTemplate
 from proxy.http.head import Head
 from proxy.http.outgoing import AnswerHead, request_head
 from proxy.net.pool import Pool, Ticket
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 _DROP: Final = frozenset((b"cookie", b"authorization", b"accept-encoding"))
 _DROP_KEEP_AUTHORIZATION: Final = frozenset((b"cookie", b"accept-encoding"))
 _NO_ERRORS: Final[list[str]] = []
+# Stands for the request id while a head is built: no header may hold a line end.
+_REQUEST_ID_MARK: Final = b"\r\n\r\n\r\n"
+# A larger body is written by itself and not copied.
+JOINED_BYTES: Final = 64 * 1024
 _MEMO_REQUESTS: Final = 1024
 _IDENTITY: Final = b"accept-encoding: identity\r\n"
 # Why a request that will never be complete was not teed: the caller's doing, or an answer that came early.
@@ -48,6 +53,7 @@ class ShadowRunner:
         self.waiting: deque[ShadowLeg] = deque()
         self.inflight_bytes = 0
         self._allowed: dict[tuple[str, str], bool] = {}
+        self.template: LegTemplate | None = None
         self.name = shadow.data.name
         self.upstream = shadow.data.upstream
         headers = {"x-shadow": "1", **shadow.data.headers} if not shadow.data.headers else shadow.data.headers
@@ -129,7 +135,7 @@ class ShadowLeg:
         "_endpoint",
         "_errors",
         "_exchange_id",
-        "_head",
+        "_prepared",
         "_request_id",
         "_response",
         "_response_bytes",
@@ -161,8 +167,8 @@ class ShadowLeg:
         self._response: list[bytes] | None = []
         self._errors: list[str] = _NO_ERRORS
         self._runner = runner
-        self._head = head = exchange.head
-        self.is_head = head.method == "HEAD"
+        self._prepared = exchange.prepared
+        self.is_head = exchange.is_head
         self._exchange_id = exchange.exchange_id
         self._request_id = exchange.request_id
         self._body = body
@@ -190,25 +196,38 @@ class ShadowLeg:
         if self.ended:
             connection.abandon()
             return
-        runner, head = self._runner, self._head
+        runner = self._runner
         self._connection = connection
         self._endpoint = connection.endpoint.label
+        copies = self._prepared.copies
+        copy = copies.get(runner.name)
+        if copy is None:
+            copy = self._head(connection)
+            if connection.pool.one_host:
+                copies[runner.name] = copy
+        before, behind = copy
+        if self._size < JOINED_BYTES:
+            connection.write(b"".join((before, self._request_id, behind, self._body)))
+        else:
+            connection.write(b"".join((before, self._request_id, behind)))
+            connection.write(self._body)
+        connection.arm("shadow", self.deadline_at)
+
+    def _head(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
+        """The head as this shadow is to see it, around the request id."""
+        runner, head = self._runner, self._prepared.head
         out = request_head(
             head,
             host=connection.host_header(head),
-            request_id=self._request_id,
-            peer=head.peer.encode(),
+            request_id=_REQUEST_ID_MARK,
+            peer=self._prepared.caller.raw,
             via=runner.core.via,
             framing=b"content-length: %d\r\n" % self._size if self._size or head.method == "POST" else b"",
             drop=runner.drop,
             extra=runner.extra,
         )
-        if self._size < 65536:
-            connection.write(out + self._body)
-        else:
-            connection.write(out)
-            connection.write(self._body)
-        connection.arm("shadow", self.deadline_at)
+        before, _, behind = out.partition(_REQUEST_ID_MARK)
+        return before, behind
 
     def on_writable(self) -> None:
         """Nothing waits for the shadow to read."""
@@ -279,30 +298,58 @@ class ShadowLeg:
                 connection.abandon()
         core.counters.counts["shadow_legs", (runner.name, outcome)] += 1
         if core.log is not None and core.plan.logs:
-            parts = self._response
-            response = None
-            if outcome == "sent" and parts is not None:
+            latency_s = now - self._t_start
+            parts, template = self._response, runner.template
+            if outcome != "sent" or parts is None or self._ttfb_s is None:
+                record = self._record(outcome, error_type, latency_s, content_type, encoding, None)
+                core.log.append(record)
+            else:
                 response = parts[0] if len(parts) == 1 else b"".join(parts)
-            core.log.append(
-                LegRecord(
-                    self._exchange_id,
-                    f"{self._exchange_id}/{runner.name}",
-                    runner.name,
-                    self._ts,
-                    runner.upstream,
-                    self._endpoint,
-                    outcome,
-                    self._status,
-                    error_type,
-                    now - self._t_start,
-                    self._ttfb_s,
-                    self._response_bytes,
-                    content_type,
-                    encoding,
-                    response,
-                    self._errors,
-                    core.name,
+                if template is None:
+                    record = self._record(outcome, None, latency_s, content_type, encoding, response)
+                    template = runner.template = LegTemplate(record)
+                core.log.append_frame(
+                    template.frame(
+                        self._exchange_id.encode(),
+                        self._ts,
+                        self._endpoint,
+                        self._status,
+                        latency_s,
+                        self._ttfb_s,
+                        content_type,
+                        encoding,
+                        response,
+                    )
                 )
-            )
         self._body = b""
         runner.leg_ended(self)
+
+    def _record(
+        self,
+        outcome: str,
+        error_type: str | None,
+        latency_s: float,
+        content_type: str | None,
+        encoding: str | None,
+        response: bytes | None,
+    ) -> LegRecord:
+        runner = self._runner
+        return LegRecord(
+            self._exchange_id,
+            f"{self._exchange_id}/{runner.name}",
+            runner.name,
+            self._ts,
+            runner.upstream,
+            self._endpoint,
+            outcome,
+            self._status,
+            error_type,
+            latency_s,
+            self._ttfb_s,
+            self._response_bytes,
+            content_type,
+            encoding,
+            response,
+            self._errors,
+            runner.core.name,
+        )

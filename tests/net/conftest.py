@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from proxy.exchange.frames import read_frames
 from proxy.exchange.records import Exchange, Leg
 from proxy.net.core import Core
 from proxy.net.downstream import Downstream
@@ -270,6 +271,10 @@ class Records:
             self.exchanges.append(record)
         else:
             self.legs.append(record)
+
+    def append_frame(self, frame: bytes) -> None:
+        ((record, _),) = read_frames(frame)
+        self.append(record)
 
 
 class Proxy:
