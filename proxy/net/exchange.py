@@ -482,14 +482,20 @@ class Exchange:
         """Relay an answer that came whole: one write, and the exchange is over."""
         injection = self._injection
         if self._finished or not self.request_done or (injection is not None and injection.degrading):
-            if answer.body_length:
-                connection.parts = [body]
+            connection.take_whole(answer, body)
             self.on_response(connection)
             return
         now = monotonic()
+        self._connection = None
+        if self._request_sent:
+            connection.release_whole(now)
+        else:
+            connection.abandon()
         if self.ttfb_s is None:
             self.ttfb_s = now - self._t_forward
-        self.status = answer.status
+        status = self.status = answer.status
+        if status >= 500:
+            connection.pool.note_trouble(now)
         self.answer = answer
         self._head_sent = True
         size = self.response_bytes = answer.body_length

@@ -54,6 +54,7 @@ class ShadowRunner:
         self.inflight_bytes = 0
         self._allowed: dict[tuple[str, str], bool] = {}
         self.template: LegTemplate | None = None
+        self.sent_key = ("shadow_legs", (shadow.data.name, "sent"))
         self.name = shadow.data.name
         self.upstream = shadow.data.upstream
         headers = {"x-shadow": "1", **shadow.data.headers} if not shadow.data.headers else shadow.data.headers
@@ -232,17 +233,39 @@ class ShadowLeg:
     def on_writable(self) -> None:
         """Nothing waits for the shadow to read."""
 
-    def on_whole(self, connection: UpstreamConnection, answer: AnswerHead, body: bytes) -> None:  # noqa: ARG002
+    def on_whole(self, connection: UpstreamConnection, answer: AnswerHead, body: bytes) -> None:
         """Keep an answer that came whole."""
-        self._ttfb_s = monotonic() - self._t_start
-        self._status = answer.status
-        size = self._response_bytes = answer.body_length
-        if size > self._runner.core.plan.data.log.max_body_bytes:
-            self._response = None
-            self._errors = ["response_too_large"]
-        elif size:
-            self._response = [body]
-        self.end("sent")
+        runner = self._runner
+        core, log = runner.core, runner.core.plan.data.log
+        template = runner.template
+        if self.ended or template is None or len(body) > log.max_body_bytes:
+            connection.take_whole(answer, body)
+            self.on_response(connection)
+            return
+        # As `end` does it, for the usual end.
+        self.ended = True
+        self.deadline = inf
+        self._connection = None
+        now = monotonic()
+        connection.release_whole(now)
+        runner.inflight_bytes -= self._size
+        core.counters.counts[runner.sent_key] += 1
+        if core.log is not None and log.enabled:
+            latency_s = now - self._t_start
+            core.log.append_frame(
+                template.frame(
+                    self._exchange_id.encode(),
+                    self._ts,
+                    self._endpoint,
+                    answer.status,
+                    latency_s,
+                    latency_s,
+                    answer.type_text,
+                    answer.encoding_text,
+                    body,
+                )
+            )
+        runner.leg_ended(self)
 
     def on_response(self, connection: UpstreamConnection) -> None:
         """Keep the answer, up to the limit."""

@@ -41,7 +41,7 @@ class Leg(Protocol):
         """A connection is ready; write the request."""
 
     def on_whole(self, connection: UpstreamConnection, answer: AnswerHead, body: bytes) -> None:
-        """The whole response has come in one read; the connection is done."""
+        """The whole response has come in one read: call `release_whole`, or `take_whole` and go on as in pieces."""
 
     def on_response(self, connection: UpstreamConnection) -> None:
         """Something of the response has come: look at `head_complete`, `parts` and `done`."""
@@ -58,6 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "answer",
+        "at_start",
         "close_delimited",
         "closed",
         "deadline",
@@ -98,6 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _reset(self) -> None:
         """What a clean connection looks like before its first answer."""
+        self.at_start = True
         self.status = 0
         self.headers: list[Header] = []
         self.answer = _NO_ANSWER
@@ -116,9 +118,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.leg = leg
         self.uses += 1
         self.phase = "busy"
-        # Only a clean connection is used again, so what spoils one need not be reset.
-        self.head_complete = self.done = False
-        self.status = self.head_size = 0
+        if not self.at_start:
+            # Only a clean connection is used again, so what spoils one need not be reset.
+            self.at_start = True
+            self.head_complete = self.done = False
+            self.status = self.head_size = 0
         if self.parser is None:
             self.parser = httptools.HttpResponseParser(self)
 
@@ -162,19 +166,41 @@ class UpstreamConnection(asyncio.Protocol):
         ):
             if self.parts:
                 self.parts = []
-            pool = self.pool
-            if pool.waiting or pool.retired:
-                pool.pass_on(self)
-                return
-            endpoint = self.endpoint
-            endpoint.in_use -= 1
-            endpoint.idle.append(self)
-            self.phase = "idle"
-            self.deadline = deadline = now + self.keepalive_s
-            if deadline < self.due:
-                pool.wheel.arm(self, deadline)
+            self._rest(now)
         else:
             self.pool.give_up(self)
+
+    def release_whole(self, now: float) -> None:
+        """Give the connection back after `on_whole`, to which a request that was fully written was answered."""
+        self.leg = None
+        transport = self.transport
+        if self.closed or transport is None or transport.get_write_buffer_size():
+            self.pool.give_up(self)
+        else:
+            self._rest(now)
+
+    def take_whole(self, answer: AnswerHead, body: bytes) -> None:
+        """Let an answer that came whole look like one that came in pieces."""
+        self.at_start = False
+        self.status = answer.status
+        self.answer = answer
+        self.head_complete = self.done = True
+        if body:
+            self.parts = [body]
+
+    def _rest(self, now: float) -> None:
+        """Wait for the next request, or serve whoever waits already."""
+        pool = self.pool
+        if pool.waiting or pool.retired:
+            pool.pass_on(self)
+            return
+        endpoint = self.endpoint
+        endpoint.in_use -= 1
+        endpoint.idle.append(self)
+        self.phase = "idle"
+        self.deadline = deadline = now + self.keepalive_s
+        if deadline < self.due:
+            pool.wheel.arm(self, deadline)
 
     def abandon(self) -> None:
         """Close the connection in the middle of whatever it does; the leg hears nothing more."""
@@ -213,15 +239,12 @@ class UpstreamConnection(asyncio.Protocol):
         if leg is None:
             self.pool.give_up(self)  # nobody asked for these
             return
-        at_start = not (self.status or self.head_size)
-        end = data.find(b"\r\n\r\n") if at_start else -1
-        if end > 0:
-            known = self.pool.heads.get(data[:end])
+        end = -1
+        if self.at_start:
+            end = data.find(b"\r\n\r\n")
+            known = self.pool.heads.get(data[:end]) if end > 0 else None
             if known is not None and known.body_length == len(data) - end - 4 and not leg.is_head:
                 # The very bytes that llhttp parsed before, and exactly the body that they announce.
-                self.status = known.status
-                self.answer = known
-                self.head_complete = self.done = True
                 if known.keep_alive_s is not None:
                     self._heed_keep_alive(known.keep_alive_s)
                 try:
@@ -229,7 +252,7 @@ class UpstreamConnection(asyncio.Protocol):
                 except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the upstream
                     self._failed(leg, error)
                 return
-        if at_start:
+            self.at_start = False
             self.headers = []
         assert self.parser is not None
         try:
@@ -261,6 +284,7 @@ class UpstreamConnection(asyncio.Protocol):
             end > 0
             and self.done
             and not self.surplus
+            and self.answer.keep_alive
             and self.answer.body_length == len(data) - end - 4
             and not leg.is_head
         ):
