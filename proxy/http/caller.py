@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_HOSTS_KEPT: Final = 64
+
 
 class Caller:
-    """One address that requests come from.
+    """One address that requests come from; `raw` is the address as header bytes."""
 
-    `raw` is the address as header bytes; `tail` is what a first proxy adds behind the request id, up to the value
-    of `x-forwarded-host`.
-    """
-
-    __slots__ = ("address", "raw", "tail")
+    __slots__ = ("_behind", "_via", "address", "raw")
 
     def __init__(self, address: str, via: bytes) -> None:
         self.address = address
         self.raw = address.encode("ascii", "replace")
-        self.tail = b""
-        self.use_via(via)
+        self._via = via
+        self._behind: dict[bytes, bytes] = {}
 
     def use_via(self, via: bytes) -> None:
         """Name ourselves `via` from now on."""
-        self.tail = b"\r\nvia: 1.1 %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: http\r\nx-forwarded-host: " % (
-            via,
-            self.raw,
-        )
+        self._via = via
+        self._behind.clear()
+
+    def behind(self, host: bytes) -> bytes:
+        """What a first proxy adds behind the request id of a request to `host`, with the end of the head.
+
+        One object for all requests, because thousands of heads may be remembered with it.
+        """
+        behind = self._behind.get(host)
+        if behind is None:
+            if len(self._behind) >= _HOSTS_KEPT:
+                self._behind.clear()
+            behind = self._behind[host] = (
+                b"\r\nvia: 1.1 %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: http\r\nx-forwarded-host: %b\r\n\r\n"
+                % (self._via, self.raw, host)
+            )
+        return behind

@@ -43,6 +43,15 @@ class Series:
         self.overhead_counts = [0] * (len(OVERHEAD_BUCKETS) + 1)
         self.overhead_sum = 0.0
 
+    def finished(self, status: int, latency_s: float, overhead_s: float) -> None:
+        """Count one finished exchange."""
+        self.codes[status // 100] += 1
+        self.overheads.append(overhead_s)
+        durations = self.durations
+        durations.append(latency_s)
+        if len(durations) >= _FOLD_AT:
+            self.fold()
+
     def fold(self) -> None:
         """Count the values collected so far into their buckets."""
         self.duration_sum += _count_into(self.duration_counts, DURATION_BUCKETS, self.durations)
@@ -74,17 +83,12 @@ class Counters:
         """Count something rarer than a request."""
         self.counts[name, labels] += amount
 
-    def finished(self, labels: tuple[str, str, str], status: int, latency_s: float, overhead_s: float) -> None:
-        """Count one finished exchange of `labels` (route, arm, upstream)."""
+    def of(self, labels: tuple[str, str, str]) -> Series:
+        """Where finished exchanges of `labels` (route, arm, upstream) are counted."""
         series = self.series.get(labels)
         if series is None:
             series = self.series[labels] = Series()
-        series.codes[status // 100] += 1
-        series.overheads.append(overhead_s)
-        durations = series.durations
-        durations.append(latency_s)
-        if len(durations) >= _FOLD_AT:
-            series.fold()
+        return series
 
     def snapshot(self) -> tuple[dict[str, list[Sample]], dict[str, list[HistogramSample]]]:
         """All counters and histograms as messages."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 
 from proxy.http.fields import Header
-from proxy.http.head import Head, read_head
+from proxy.http.head import read_head
 from proxy.http.outgoing import error_response
 from proxy.http.plain import split_plain
 from proxy.net.exchange import Exchange
@@ -209,7 +209,7 @@ class Downstream(asyncio.Protocol):
             if 0 < end < PLAIN_HEAD_BYTES:
                 known = self.core.recognised.get(data[:end])
                 if known is not None and known.length == len(data) - end - 4 and known.caller is self.caller:
-                    self._begin(known.head, data[end + 4 :], known)
+                    self._begin(known, data[end + 4 :])
                     return
                 if self._take_plain(data, end):
                     return
@@ -336,7 +336,8 @@ class Downstream(asyncio.Protocol):
             return
         self._headers = []  # for trailers, which are no part of the head
         self._framing_bytes = self._body_seen = 0
-        self._receiving = exchange = Exchange(self, head, keep_alive=parser.should_keep_alive())
+        head.keep_alive = parser.should_keep_alive()
+        self._receiving = exchange = Exchange(self, head, is_head=head.method == "HEAD")
         self._queue.append(exchange)
 
     def on_body(self, data: bytes) -> None:
@@ -378,14 +379,14 @@ class Downstream(asyncio.Protocol):
         prepared = core.prepare(self.caller, head)
         if end <= RECOGNISED_HEAD_BYTES:
             core.recognised.remember(data[:end], prepared, core.ids.minted)
-        self._begin(head, data[end + 4 :], prepared)
+        self._begin(prepared, data[end + 4 :])
         return True
 
-    def _begin(self, head: Head, body: bytes, prepared: Prepared) -> None:
+    def _begin(self, prepared: Prepared, body: bytes) -> None:
         """Begin the exchange of a request that is complete."""
-        exchange = self.current = Exchange(self, head, keep_alive=head.keep_alive, body=body)
-        self.version = head.version
-        self.keep_alive = head.keep_alive
+        exchange = self.current = Exchange(self, prepared.head, is_head=prepared.is_head, body=body)
+        self.version = prepared.version
+        self.keep_alive = prepared.keep_alive
         self.deadline = inf
         try:
             exchange.start(prepared)
@@ -444,7 +445,7 @@ class Downstream(asyncio.Protocol):
                     if self._queue and self.keep_alive:
                         current = self.current = self._queue.popleft()
                         self.version = current.head.version
-                        self.keep_alive = current.keep_alive
+                        self.keep_alive = current.head.keep_alive
                     elif self._poison is not None and self._poison[0]:
                         self._reject(*self._poison)
                         return

@@ -38,8 +38,9 @@ from proxy.predictions.recognise import is_predict_path
 
 if TYPE_CHECKING:
     from proxy.net.core import Core
+    from proxy.net.counters import Series
     from proxy.net.downstream import Downstream
-    from proxy.net.pool import Ticket
+    from proxy.net.pool import Pool, Ticket
     from proxy.plan.data import Abort
     from proxy.plan.decision import Decision
 
@@ -83,7 +84,6 @@ class Exchange:
         "head",
         "held",
         "is_head",
-        "keep_alive",
         "keeps_bodies",
         "kept",
         "parts",
@@ -110,8 +110,8 @@ class Exchange:
     _ticket: Ticket | None
     _injection: Injection | None
 
-    def __init__(self, down: Downstream, head: Head, *, keep_alive: bool, body: bytes | None = None) -> None:
-        """`body` is given where the whole request came in one read."""
+    def __init__(self, down: Downstream, head: Head, *, is_head: bool, body: bytes | None = None) -> None:
+        """`is_head` is whether the method is HEAD; `body` is given where the whole request came in one read."""
         # Chained by value: made for every request, and this way in half the time (measured).
         self.decision = self.answer = self._connection = self._ticket = self._injection = None
         self.error_type = self.response_parts = self.ttfb_s = None
@@ -123,8 +123,7 @@ class Exchange:
         self._down = down
         self.core: Core = down.core
         self.head = head
-        self.is_head = head.method == "HEAD"
-        self.keep_alive = keep_alive
+        self.is_head = is_head
         if body is None:
             self.request_done = False
             self.request_bytes = 0
@@ -154,22 +153,33 @@ class Exchange:
 
     def start(self, prepared: Prepared | None = None) -> None:
         """The head is complete and it is this exchange's turn; `prepared` is given where it came before."""
-        core, head = self.core, self.head
+        core = self.core
         self.started = True
         self.ts = now_s = time()
         self._t_start = monotonic()
         self.exchange_id = exchange_id = core.ids.mint(now_s)
         if prepared is None:
-            prepared = core.prepare(self._down.caller, head)
+            prepared = core.prepare(self._down.caller, self.head)
         self.prepared = prepared
         self.request_id = prepared.request_id or exchange_id.encode()
+        decision, pool = prepared.settled, prepared.pool
+        if prepared.usual and decision and pool and self.request_done and not core.leases.live:
+            # Nothing is left to decide.
+            self.decision = decision
+            self._capture_limit = prepared.capture_limit
+            self._teed = not decision.shadows
+            if prepared.captures:
+                self.keeps_bodies = True
+                self.response_parts = []
+            self._forward_to(pool)
+            return
         if prepared.refusal is not None:
             self._refuse(*prepared.refusal)
             return
         if self.request_bytes > prepared.max_body_bytes:
             self._refuse(*too_large(prepared.max_body_bytes))
             return
-        if head.expect is not None and not self.request_done and not self.request_bytes and head.version == "1.1":
+        if prepared.expects and not self.request_done and not self.request_bytes:
             # Answered here, before a decision that may need the body; never forwarded.
             self._down.write(_CONTINUE)
         route = prepared.route
@@ -318,6 +328,9 @@ class Exchange:
         pool = prepared.pool if decision is prepared.settled else None
         if pool is None:
             pool = self.core.pool(decision.upstream, prepared.plan)
+        self._forward_to(pool, fresh=fresh)
+
+    def _forward_to(self, pool: Pool, *, fresh: bool = False) -> None:
         self._deadline = self._t_start + pool.total_s
         ticket = pool.acquire(self, fresh=fresh)
         if ticket is not None and self._connection is None and not self._finished:
@@ -664,7 +677,8 @@ class Exchange:
     def _finish(self, now: float, *, cut: bool = False) -> None:
         """Count, record, release: the one way out of an exchange."""
         self._finished = True
-        core, decision, plan = self.core, self.decision, self.prepared.plan
+        core, decision, prepared = self.core, self.decision, self.prepared
+        plan = prepared.plan
         connection = self._connection
         if connection is not None:
             self._connection = None
@@ -679,12 +693,10 @@ class Exchange:
             overhead = self._t_forward - self._t_start
             if self._injection is not None:
                 overhead = max(overhead - self._injection.delay_s, 0.0)
-        if decision is not None:
-            labels = decision.labels
-        else:
-            route = self.prepared.route
-            labels = (route.name if route is not None else "", "", "")
-        core.counters.finished(labels, self.status, latency, overhead)
+        series = prepared.series
+        if series is None or decision is not prepared.settled:
+            series = self._series()
+        series.finished(self.status, latency, overhead)
         if core.log is not None and plan.logs:
             try:
                 core.log.append_frame(make_frame(self, self._injection, latency, overhead))
@@ -694,6 +706,17 @@ class Exchange:
             self._down.abort()
         else:
             self._down.exchange_done(self, now)
+
+    def _series(self) -> Series:
+        """Where this exchange is counted."""
+        prepared, decision = self.prepared, self.decision
+        if decision is not None:
+            series = self.core.counters.of(decision.labels)
+            if decision is prepared.settled:
+                prepared.series = series
+            return series
+        route = prepared.route
+        return self.core.counters.of((route.name if route is not None else "", "", ""))
 
     def _tee(self) -> None:
         """Start the shadow legs once the request is complete; account for them where it never will be."""

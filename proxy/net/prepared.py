@@ -19,6 +19,7 @@ from proxy.http.outgoing import REQUEST_ID
 from proxy.plan.decide import find_route, settle
 
 if TYPE_CHECKING:
+    from proxy.net.counters import Series
     from proxy.net.pool import Pool
     from proxy.plan.decision import Decision
     from proxy.plan.link import LinkedPlan, LinkedRoute
@@ -42,7 +43,8 @@ class Prepared:
     `settled` is the decision if nothing about it hangs on the exchange id or the body and no fault is live;
     then `pool` is its upstream's, `capture_limit` its bound, and `before` and `behind` are the head as it goes
     upstream, around the request id, where that is the same for every endpoint. `request_id` is the caller's own,
-    `length` the bytes of the body. `template` makes the records of its exchanges, `copies` has the heads of its
+    `length` the bytes of the body. `usual` says that nothing is left to decide while no fault is live, and `captures`
+    whether the log then wants the bodies; `series` is where its exchanges are counted. `template` makes the records of its exchanges, `copies` has the heads of its
     shadows' legs, around the request id.
     """
 
@@ -51,8 +53,12 @@ class Prepared:
         "behind",
         "caller",
         "capture_limit",
+        "captures",
         "copies",
+        "expects",
         "head",
+        "is_head",
+        "keep_alive",
         "length",
         "max_body_bytes",
         "plan",
@@ -61,15 +67,23 @@ class Prepared:
         "refusal",
         "request_id",
         "route",
+        "series",
         "settled",
         "template",
+        "usual",
+        "version",
     )
 
     def __init__(self, plan: LinkedPlan, caller: Caller, head: Head) -> None:
         self.plan = plan
         self.caller = caller
         self.head = head
+        # Here as well, because looking into one object less saves memory traffic where thousands are remembered.
         self.length = head.length or 0
+        self.is_head = head.method == "HEAD"
+        self.keep_alive = head.keep_alive
+        self.version = head.version
+        self.expects = head.expect is not None and head.version == "1.1"
         given = head.request_id
         usable = given is not None and 0 < len(given) <= _MAX_REQUEST_ID and given.isascii() and b"\t" not in given
         self.request_id = given if usable else None
@@ -82,6 +96,8 @@ class Prepared:
         self.template: ExchangeTemplate | None = None
         self.before = self.behind = b""
         self.capture_limit = 0
+        self.captures = self.usual = False
+        self.series: Series | None = None
         self.max_body_bytes: float = inf
         route = self.route
         if route is None:
@@ -104,12 +120,18 @@ class Prepared:
     def use_pool(self, pool: Pool) -> None:
         """Take the settled decision's pool, and build the head that goes to it."""
         self.pool = pool
-        head = self.head
+        head, plan, settled = self.head, self.plan, self.settled
+        decided = settled is not None and (not plan.logs or settled.shadows or plan.captures_all)
+        if settled is not None and decided and not self.expects and not head.chunked:
+            self.usual = True
+            self.captures = plan.logs
+            if not plan.logs and not settled.shadows:
+                self.capture_limit = REPLAY_LIMIT_BYTES
         host = pool.fixed_host if pool.fixed_host is not None else head.host if pool.preserves_host else None
         if head.is_first_hop and host is not None and not head.chunked:
             framing = head.length_line
             self.before = b"".join((head.start_line, host, b"\r\n", *head.lines, framing, REQUEST_ID))
-            self.behind = b"".join((self.caller.tail, head.host, b"\r\n\r\n"))
+            self.behind = self.caller.behind(head.host)
 
 
 def too_large(limit: float) -> Refusal:

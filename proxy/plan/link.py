@@ -99,6 +99,11 @@ class LinkedPlan:
     bodies_threshold: int | None
     log_headers: frozenset[bytes] = field(default_factory=frozenset)
 
+    @property
+    def captures_all(self) -> bool:
+        """Whether the log wants the bodies of every exchange."""
+        return self.logs and self.bodies_threshold is None
+
 
 def link_plan(plan: Plan) -> LinkedPlan:
     """Build the closures and tables of `plan`; the data must have been checked by the compiler."""
