@@ -7,6 +7,7 @@ differ with every request (ids, traces) cost one look-up more than they would wi
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -62,7 +63,12 @@ _KINDS: Final = {
 OURS: Final = b"x-parallax-"
 _MEMO_LINES: Final = 8192
 _MEMO_LINE_BYTES: Final = 256
-_HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=:[]%"
+# A host and a port that is none or digits (RFC 3986 section 3.2): a name, IPv4 or IPv6 in brackets, not empty.
+_AUTHORITY: Final = re.compile(
+    rb"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+|\[(?:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*|[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\])"
+    rb"(?::([0-9]*))?"
+)
+_MAX_PORT: Final = 65535
 
 known_fields: dict[bytes, Field] = {}
 
@@ -81,16 +87,23 @@ def read_field(raw: bytes) -> Field:
 def make_field(name: bytes, value: bytes) -> Field:
     """Sort one field; `name` is in lower case."""
     kind = _KINDS.get(name, PASS)
-    if kind == PASS and name.startswith(OURS):
-        kind = STRIP
-    elif kind == HOST and not valid_host(value):
-        kind = BAD_HOST
+    if kind == PASS:
+        # Servers that hand fields to programs as variables (RFC 3875 section 4.1.18) read `_` as `-`.
+        alias = name.replace(b"_", b"-")
+        if name.startswith(OURS) or alias.startswith(OURS) or _KINDS.get(alias, kind) not in (PASS, NOTED):
+            kind = STRIP
+    elif kind == HOST:
+        if not valid_host(value):
+            kind = BAD_HOST
+    elif kind == LENGTH and value.isdigit():
+        value = value.lstrip(b"0") or b"0"
     return Field(name, value, kind, b"%b: %b\r\n" % (name, value))
 
 
 def valid_host(value: bytes) -> bool:
-    """Whether a Host value holds only bytes that RFC 3986 allows in an authority without user info."""
-    return not value.translate(None, _HOST_BYTES)
+    """Whether a Host value names a host, with an optional port, and nothing else."""
+    match = _AUTHORITY.fullmatch(value)
+    return match is not None and (not match[1] or int(match[1][:9]) <= _MAX_PORT)
 
 
 def connection_tokens(value: bytes) -> frozenset[bytes]:

@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus
 from proxy.http import fields as kinds
 from proxy.http.fields import Field, Header, connection_tokens, make_field, text, valid_host
 
-_PERSISTENCE: Final = frozenset((b"close", b"keep-alive"))
+PERSISTENCE: Final = frozenset((b"close", b"keep-alive"))
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
 _WORDS: Final = {b"close": frozenset((b"close",)), b"keep-alive": frozenset((b"keep-alive",))}
 
@@ -138,12 +138,12 @@ def split_target(target: bytes) -> tuple[bytes, str, str] | None:
 def read_start(method: str, target: bytes, version: str) -> Start | str:
     """Judge a request line: the start of a head, or why it must not be forwarded."""
     split = split_target(target)
-    if split is None or method == "CONNECT":
+    if split is None or method == "CONNECT" or (split[1] == "*" and method != "OPTIONS"):
         return "the request's target is neither a path nor an http URL"
     if version not in ("1.1", "1.0"):
         return f"version HTTP/{version} is not supported, use HTTP/1.1"
     authority, path, query = split
-    if not valid_host(authority):
+    if authority and not valid_host(authority):
         return "the request's target names a host that is none"
     line = f"{method} {path}?{query} HTTP/1.1\r\nhost: " if query else f"{method} {path} HTTP/1.1\r\nhost: "
     return Start(method, version, authority, path, query, line.encode("ascii"))
@@ -210,7 +210,7 @@ def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # 
         )
     if nominated is not None:
         head.keep_alive = b"close" not in nominated and (head.keep_alive or b"keep-alive" in nominated)
-        if not nominated <= _PERSISTENCE:
+        if not nominated <= PERSISTENCE:
             head.nominated = nominated
             head.lines = passing_lines(fields, nominated)
     return head

@@ -10,11 +10,12 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.http.fields import OURS, Header, connection_tokens, word
-from proxy.http.head import Head, passing_lines
+from proxy.http.head import PERSISTENCE, Head, passing_lines
 
 # A degraded answer is another answer: what identifies or digests the old one goes (RFC 9530, RFC 9110 8.8.3).
 DIGESTS: Final = frozenset((b"etag", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"last-modified"))
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
+_CLOSE: Final = frozenset((b"close",))
 
 
 REQUEST_ID: Final = b"x-request-id: "
@@ -113,12 +114,13 @@ class AnswerHead:
         self.content_encoding: bytes | None = None
         self.keep_alive = version == "1.1"
         self.keep_alive_s: int | None = None
-        self.problem = ""
+        self.problem = "" if version in ("1.1", "1.0") else f"the upstream answers in HTTP/{version}"
         lines = self.lines
         known = _ANSWER_FIELDS.get
-        nominated: frozenset[bytes] | None = None
-        for name, value in headers:
+        tokens: frozenset[bytes] | None = None
+        for name, given in headers:
             field = known(name)
+            value = given.rstrip(b" \t")  # llhttp leaves blanks there, which are no part of a value
             if field is None:
                 if not name.startswith(OURS):
                     lines.append((name, b"%b: %b\r\n" % (name, value)))
@@ -126,31 +128,33 @@ class AnswerHead:
                 self.content_type = value
                 lines.append((name, b"%b: %b\r\n" % (name, value)))
             elif field == _LENGTH:
-                self.length = value
+                self.length = value.lstrip(b"0") or b"0"
             elif field == _CONNECTION:
-                lowered = value.lower()
-                if lowered == b"keep-alive":
-                    self.keep_alive = True
-                elif lowered == b"close":
-                    self.keep_alive = False
-                else:
-                    tokens = connection_tokens(lowered)
-                    self.keep_alive = b"close" not in tokens and (self.keep_alive or b"keep-alive" in tokens)
-                    nominated = (nominated or frozenset()) | tokens
+                tokens = (tokens or frozenset()) | connection_tokens(value.lower())
             elif field == _ENCODING:
                 self.content_encoding = value
                 lines.append((name, b"%b: %b\r\n" % (name, value)))
             elif field == _CODING:
-                self.chunked = True
-                if value.strip().lower() != b"chunked":
+                if self.chunked or value.lower() != b"chunked":
                     self.problem = "the upstream uses a transfer coding other than chunked"
+                self.chunked = True
             elif field == _KEEP_ALIVE:
                 self.keep_alive_s = _timeout(value)
-        if nominated is not None:
-            self.lines = [(name, line) for name, line in lines if name not in nominated]
+            elif field == _PROXY_CONNECTION and b"close" in value.lower():
+                tokens = (tokens or frozenset()) | _CLOSE  # llhttp reads it so, and refuses another answer
+        if tokens is not None:
+            self.keep_alive = b"close" not in tokens and (self.keep_alive or b"keep-alive" in tokens)
+            if not tokens <= PERSISTENCE:
+                self.lines = [(name, line) for name, line in lines if name not in tokens]
         self.type_text = word(self.content_type) if self.content_type is not None else None
         self.encoding_text = word(self.content_encoding) if self.content_encoding is not None else None
         self.block = b"".join([line for _, line in self.lines])
+        if self.chunked and (version != "1.1" or status in (204, 304)):
+            # Faulty framing (RFC 9112 section 6.1): it can be read this once, and a body behind it cannot be told.
+            self.keep_alive = False
+            self.chunked = status not in (204, 304)
+        elif status == 204 and self.length not in (None, b"0"):
+            self.keep_alive = False
         framing = b""
         if not self.chunked and not self.problem:
             if status in (204, 304):
@@ -173,6 +177,7 @@ _CONNECTION: Final = 3
 _ENCODING: Final = 4
 _CODING: Final = 5
 _KEEP_ALIVE: Final = 6
+_PROXY_CONNECTION: Final = 7
 _ANSWER_FIELDS: Final = {
     b"content-type": _TYPE,
     b"content-length": _LENGTH,
@@ -180,7 +185,7 @@ _ANSWER_FIELDS: Final = {
     b"content-encoding": _ENCODING,
     b"transfer-encoding": _CODING,
     b"keep-alive": _KEEP_ALIVE,
-    b"proxy-connection": _STRIP,
+    b"proxy-connection": _PROXY_CONNECTION,
     b"proxy-authenticate": _STRIP,
     b"te": _STRIP,
     b"trailer": _STRIP,

@@ -336,7 +336,7 @@ class Downstream(asyncio.Protocol):
             return
         self._headers = []  # for trailers, which are no part of the head
         self._framing_bytes = self._body_seen = 0
-        head.keep_alive = parser.should_keep_alive()
+        head.keep_alive = head.keep_alive and parser.should_keep_alive()
         self._receiving = exchange = Exchange(self, head, is_head=head.method == "HEAD")
         self._queue.append(exchange)
 

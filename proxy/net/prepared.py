@@ -127,8 +127,8 @@ class Prepared:
             self.captures = plan.logs
             if not plan.logs and not settled.shadows:
                 self.capture_limit = REPLAY_LIMIT_BYTES
-        host = pool.fixed_host if pool.fixed_host is not None else head.host if pool.preserves_host else None
-        if head.is_first_hop and host is not None and not head.chunked:
+        host = pool.fixed_host if pool.fixed_host is not None else head.host if pool.preserves_host else b""
+        if head.is_first_hop and host and not head.chunked:
             framing = head.length_line
             self.before = b"".join((head.start_line, host, b"\r\n", *head.lines, framing, REQUEST_ID))
             self.behind = self.caller.behind(head.host)

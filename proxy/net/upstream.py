@@ -129,7 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
     def host_header(self, head: Head) -> bytes:
         """The Host that this upstream is to see: the caller's, the endpoint's, or a fixed one."""
         pool = self.pool
-        if pool.preserves_host:
+        if pool.preserves_host and head.host:  # an HTTP/1.0 request may have none
             return head.host
         return self.endpoint.host_header if pool.fixed_host is None else pool.fixed_host
 
@@ -379,6 +379,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self.error = UpstreamError(
                     "upstream_protocol", 502, "the upstream switched protocols without being asked"
                 )
+            elif status < 100:
+                self.error = UpstreamError("upstream_protocol", 502, f"the upstream answers with status {status:03}")
             self.headers = []  # interim answers (100, 103) are not passed on
             return
         answer = self.answer = AnswerHead(self.headers, version=self.parser.get_http_version(), status=status)
@@ -397,7 +399,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Body bytes."""
-        if self.done or self.surplus:
+        if not self.head_complete:
+            # RFC 9110 section 15.2: an interim answer ends at its head, so this would be somebody's next answer.
+            self.error = self.error or UpstreamError("upstream_protocol", 502, "an interim answer has a body")
+        elif self.done or self.surplus:
             self.surplus = True
         else:
             self.parts.append(data)

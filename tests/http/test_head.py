@@ -96,15 +96,37 @@ def test_connection_tokens_are_trimmed() -> None:
     assert connection_tokens(b" a ,b,, c") == {b"a", b"b", b"", b"c"}
 
 
-@pytest.mark.parametrize("value", [b"a", b"a.b:80", b"[::1]:80", b"xn--a", b"a_b", b""])
+@pytest.mark.parametrize("value", [b"a", b"a.b:80", b"[::1]:80", b"xn--a", b"a_b", b"a:", b"%61"])
 def test_hosts_that_pass(value: bytes) -> None:
-    """Names, ports, IPv6; an empty Host is legal."""
+    """Names, ports, IPv6."""
     assert valid_host(value)
 
 
-@pytest.mark.parametrize("value", [b"a b", b"a/b", b"a@b", b"a?b", b"a#b", b"a\\b", b"a\tb", b"\xff", b'a"', b"a<b>"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"a b",
+        b"a/b",
+        b"a@b",
+        b"a?b",
+        b"a#b",
+        b"a\\b",
+        b"a\tb",
+        b"\xff",
+        b'a"',
+        b"a<b>",
+        b"",
+        b":80",
+        b"a:b",
+        b"a:65536",
+        b"a:1:2",
+        b"[::1",
+        b"[a]",
+        b"a%zz",
+    ],
+)
 def test_hosts_that_do_not(value: bytes) -> None:
-    """What could be read as a path, a user or another line is refused."""
+    """What could be read as a path, a user or another line is refused, and what names no host (RFC 9110 section 4.2.1)."""
     assert not valid_host(value)
 
 

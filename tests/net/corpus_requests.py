@@ -95,7 +95,8 @@ def codings() -> list[Case]:
         for value in (b" chunked", b"chunked", b" Chunked", b" CHUNKED", b"\tchunked", b" \t chunked", b" chunked ")
     ]
     cases += [
-        Case("coding", _show(value), _post(b"transfer-encoding:%b\r\n" % value, CHUNKS), REFUSE) for value in BAD_CODINGS
+        Case("coding", _show(value), _post(b"transfer-encoding:%b\r\n" % value, CHUNKS), REFUSE)
+        for value in BAD_CODINGS
     ]
     for name, lines in {
         "chunked twice": b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
@@ -129,7 +130,13 @@ def coding_names() -> list[Case]:
         cases.append(Case("coding name", f"{_show(name)} with a length", _post(both, b"abc"), REFUSE))
     # A field of another name is just a field: the length counts, and the coding must not go on in any spelling
     # that the next server could take for the real one.
-    for name in (b"transfer_encoding", b"Transfer_Encoding", b"xtransfer-encoding", b"transfer-encodingx", b"transfer-coding"):
+    for name in (
+        b"transfer_encoding",
+        b"Transfer_Encoding",
+        b"xtransfer-encoding",
+        b"transfer-encodingx",
+        b"transfer-coding",
+    ):
         both = b"content-length: 3\r\n%b: chunked\r\n" % name
         cases.append(Case("coding name", f"{_show(name)} with a length", _post(both, b"abc"), PASS, ABC))
     return cases
@@ -141,7 +148,9 @@ def lengths() -> list[Case]:
         Case("length", _show(value), _post(b"content-length:%b\r\n" % value, b"abc"), PASS, ABC)
         for value in (b" 3", b"3", b"\t3", b" 3 ", b" 3\t", b" 03", b" 003", b" 0000000000000003")
     ]
-    cases += [Case("length", _show(value), _post(b"content-length:%b\r\n" % value, b"abc"), REFUSE) for value in BAD_LENGTHS]
+    cases += [
+        Case("length", _show(value), _post(b"content-length:%b\r\n" % value, b"abc"), REFUSE) for value in BAD_LENGTHS
+    ]
     for name, lines in {
         "twice the same": b"content-length: 3\r\ncontent-length: 3\r\n",
         "twice the same, apart": b"content-length: 3\r\nx: y\r\nContent-Length: 3\r\n",
@@ -162,7 +171,12 @@ def lengths() -> list[Case]:
     ):  # fmt: skip
         cases.append(Case("length name", _show(name), _post(b"%b: 3\r\n" % name, b"abc"), REFUSE))
         cases.append(
-            Case("length name", f"{_show(name)} beside one", _post(b"content-length: 3\r\n%b: 30\r\n" % name, b"abc"), REFUSE)
+            Case(
+                "length name",
+                f"{_show(name)} beside one",
+                _post(b"content-length: 3\r\n%b: 30\r\n" % name, b"abc"),
+                REFUSE,
+            )
         )
     for name in (b"content_length", b"Content_Length", b"xcontent-length", b"content-lengthx"):
         fields = b"content-length: 3\r\n%b: 30\r\n" % name
@@ -173,7 +187,16 @@ def lengths() -> list[Case]:
 def lengths_with_codings() -> list[Case]:
     """Both kinds of framing in one head: refused in every order, spelling and mixture."""
     cases: list[Case] = []
-    for coding in (b" chunked", b"chunked", b" Chunked", b" identity", b" xchunked", b" gzip, chunked", b"", b" chunked, "):
+    for coding in (
+        b" chunked",
+        b"chunked",
+        b" Chunked",
+        b" identity",
+        b" xchunked",
+        b" gzip, chunked",
+        b"",
+        b" chunked, ",
+    ):
         for length in (b" 3", b" 13", b" 0", b" 5", b" 1000"):
             for order, template in (
                 ("length first", b"content-length:%(l)b\r\ntransfer-encoding:%(c)b\r\n"),
@@ -182,7 +205,10 @@ def lengths_with_codings() -> list[Case]:
                 raw = _post(template % {b"l": length, b"c": coding}, CHUNKS)
                 cases.append(Case("both", f"{order},{_show(length)},{_show(coding)}", raw, REFUSE))
     for method in (b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"PUT"):
-        raw = b"%b /p HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n%b" % (method, CHUNKS)
+        raw = b"%b /p HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n%b" % (
+            method,
+            CHUNKS,
+        )
         cases.append(Case("both", f"with {method.decode()}", raw, REFUSE))
     return cases
 
@@ -197,12 +223,24 @@ def field_lines() -> list[Case]:
         for place, line in (("inside", b"x%by: 1\r\n"), ("before", b"%bx: 1\r\n"), ("behind", b"x%b: 1\r\n")):
             good = one in TCHAR or (one == b":" and place != "before")
             cases.append(
-                Case("name byte", f"{byte:#04x} {place}", get % (line % one), PASS if good else REFUSE, plain if good else ())
+                Case(
+                    "name byte",
+                    f"{byte:#04x} {place}",
+                    get % (line % one),
+                    PASS if good else REFUSE,
+                    plain if good else (),
+                )
             )
         for place, line in (("inside", b"x: a%bb\r\n"), ("before", b"x: %ba\r\n"), ("behind", b"x: a%b\r\n")):
             good = byte in b"\t " or (byte >= 0x20 and byte != 0x7F)
             cases.append(
-                Case("value byte", f"{byte:#04x} {place}", get % (line % one), PASS if good else REFUSE, plain if good else ())
+                Case(
+                    "value byte",
+                    f"{byte:#04x} {place}",
+                    get % (line % one),
+                    PASS if good else REFUSE,
+                    plain if good else (),
+                )
             )
     for name, line in {
         "no colon": b"nonsense\r\n",
@@ -227,7 +265,11 @@ def field_lines() -> list[Case]:
         "unicode line separator": b"x\xe2\x80\xa8: y\r\n",
     }.items():
         cases.append(Case("field line", name, get % line, REFUSE))
-    for name, line in {"empty value": b"x:\r\n", "blank value": b"x: \t \r\n", "long value": b"x: " + b"y" * 8000 + b"\r\n"}.items():
+    for name, line in {
+        "empty value": b"x:\r\n",
+        "blank value": b"x: \t \r\n",
+        "long value": b"x: " + b"y" * 8000 + b"\r\n",
+    }.items():
         cases.append(Case("field line", name, get % line, PASS, plain))
     return cases
 
@@ -237,12 +279,28 @@ def line_ends() -> list[Case]:
     cases: list[Case] = []
     lines = (b"POST /p HTTP/1.1", b"host: a", b"content-length: 3", b"x: y", b"")
     for place in range(len(lines)):
-        for end in (b"\n", b"\r", b"\r\r\n", b"\n\r", b"\n\n", b"\r\n\n", b"\r \n", b"\r\x00\n", b"\x00", b"\x0b", b"\x0c", b"\x85", b"\\r\\n"):
+        for end in (
+            b"\n",
+            b"\r",
+            b"\r\r\n",
+            b"\n\r",
+            b"\n\n",
+            b"\r\n\n",
+            b"\r \n",
+            b"\r\x00\n",
+            b"\x00",
+            b"\x0b",
+            b"\x0c",
+            b"\x85",
+            b"\\r\\n",
+        ):
             raw = b"".join(line + (end if i == place else b"\r\n") for i, line in enumerate(lines)) + b"abc"
             if place == len(lines) - 1 and end in (b"\r\n\n", b"\n\n", b"\n\r"):
                 continue  # an empty line and then a body that begins otherwise: below
             verdict = EITHER if place == 3 and end == b"\r\n\n" else REFUSE
-            cases.append(Case("line end", f"{_show(end)} behind line {place}", raw, REFUSE if verdict == REFUSE else EITHER))
+            cases.append(
+                Case("line end", f"{_show(end)} behind line {place}", raw, REFUSE if verdict == REFUSE else EITHER)
+            )
     return cases
 
 
@@ -252,7 +310,15 @@ def chunk_lines() -> list[Case]:
     head = b"POST /p HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
     ten = (Got(b"POST", b"/p", b"abcdefghij"),)
     for size in (b"a", b"A", b"0a", b"000000000000000a", b"0" * 200 + b"a"):
-        cases.append(Case("chunk size", _show(size)[:40], head + size + b"\r\nabcdefghij\r\n0\r\n\r\n", EITHER if len(size) > 16 else PASS, ten))
+        cases.append(
+            Case(
+                "chunk size",
+                _show(size)[:40],
+                head + size + b"\r\nabcdefghij\r\n0\r\n\r\n",
+                EITHER if len(size) > 16 else PASS,
+                ten,
+            )
+        )
     for size in BAD_SIZES:
         cases.append(Case("chunk size", _show(size), head + size + b"\r\nabcdefghij\r\n0\r\n\r\n", REFUSE))
     # RFC 9112 section 7.1.1 lets a recipient pass over blanks here; most smuggling of chunks lives on them.
@@ -262,45 +328,145 @@ def chunk_lines() -> list[Case]:
         raw = head + b"a" + extension + b"\r\nabcdefghij\r\n0" + extension + b"\r\n\r\n"
         cases.append(Case("chunk extension", _show(extension)[:40], raw, PASS, ten))
     for extension in (b";", b";;", b";=", b"; x=y", b";x =y", b";x= y", b";x=", b";=y", b';x="', b';x="y', b";x\ty"):
-        cases.append(Case("chunk extension", _show(extension), head + b"a" + extension + b"\r\nabcdefghij\r\n0\r\n\r\n", EITHER, ten))
+        cases.append(
+            Case(
+                "chunk extension",
+                _show(extension),
+                head + b"a" + extension + b"\r\nabcdefghij\r\n0\r\n\r\n",
+                EITHER,
+                ten,
+            )
+        )
     for extension in (
         b";x\ny", b";x\ry", b";x\x00y", b';x="a\nb"', b';x="a\rb"', b';x="a\r\n5"', b";\n", b";\r", b";x\x0by", b";x\x7fy", b"\n;x", b"\r;x",
     ):  # fmt: skip
-        cases.append(Case("chunk extension", _show(extension), head + b"a" + extension + b"\r\nabcdefghij\r\n0\r\n\r\n", REFUSE))
+        cases.append(
+            Case("chunk extension", _show(extension), head + b"a" + extension + b"\r\nabcdefghij\r\n0\r\n\r\n", REFUSE)
+        )
     for end in (b"\n", b"\r", b"\r\r\n", b"\n\r", b"", b" \r\n", b"\r\n\r\n", b"\x00\r\n", b"x\r\n"):
-        cases.append(Case("chunk end", f"{_show(end)} behind the size", head + b"a" + end + b"abcdefghij\r\n0\r\n\r\n", EITHER if end == b" \r\n" else REFUSE, ten))
-        cases.append(Case("chunk end", f"{_show(end)} behind the data", head + b"a\r\nabcdefghij" + end + b"0\r\n\r\n", REFUSE))
-        cases.append(Case("chunk end", f"{_show(end)} behind the last size", head + b"a\r\nabcdefghij\r\n0" + end + b"\r\n", EITHER if end == b" \r\n" else REFUSE, ten))
+        cases.append(
+            Case(
+                "chunk end",
+                f"{_show(end)} behind the size",
+                head + b"a" + end + b"abcdefghij\r\n0\r\n\r\n",
+                EITHER if end == b" \r\n" else REFUSE,
+                ten,
+            )
+        )
+        cases.append(
+            Case("chunk end", f"{_show(end)} behind the data", head + b"a\r\nabcdefghij" + end + b"0\r\n\r\n", REFUSE)
+        )
+        cases.append(
+            Case(
+                "chunk end",
+                f"{_show(end)} behind the last size",
+                head + b"a\r\nabcdefghij\r\n0" + end + b"\r\n",
+                EITHER if end in (b" \r\n", b"\r\n\r\n") else REFUSE,
+                ten,
+            )
+        )
     for end in (b"\n", b"\r\r\n", b"\x00\r\n", b"x\r\n", b"0\r\n\r\n"):
-        cases.append(Case("chunk end", f"{_show(end)} at the very end", head + b"a\r\nabcdefghij\r\n0\r\n" + end, REFUSE))
+        cases.append(
+            Case("chunk end", f"{_show(end)} at the very end", head + b"a\r\nabcdefghij\r\n0\r\n" + end, REFUSE)
+        )
     for trailer in (
         b"x: y", b"x:", b"trailer: x", b"x-user-id: other", b"etag: z", b"expires: 0\r\nx: y", b"cookie: a=b", b"x-forwarded-for: 6.6.6.6",
     ):  # fmt: skip
-        cases.append(Case("trailer", _show(trailer), head + b"a\r\nabcdefghij\r\n0\r\n" + trailer + b"\r\n\r\n", PASS, ten))
+        cases.append(
+            Case("trailer", _show(trailer), head + b"a\r\nabcdefghij\r\n0\r\n" + trailer + b"\r\n\r\n", PASS, ten)
+        )
     # RFC 9110 section 6.5.1: fields of framing and routing must not be taken from there.
     for trailer in (
         b"content-length: 5", b"content-length: 0", b"transfer-encoding: chunked", b"transfer-encoding: gzip", b"host: other",
         b"upgrade: h2c\r\nconnection: upgrade", b"content-length: x", b"expect: 100-continue",
     ):  # fmt: skip
-        cases.append(Case("trailer", _show(trailer), head + b"a\r\nabcdefghij\r\n0\r\n" + trailer + b"\r\n\r\n", EITHER, ten))
-    for trailer in (b"nonsense", b": x", b"x : y", b" x: y", b"x: a\x00b", b"x: a\rb", b"x: a\nb", b"x\x00: y", b"x: y\r\n z"):
-        cases.append(Case("trailer", _show(trailer), head + b"a\r\nabcdefghij\r\n0\r\n" + trailer + b"\r\n\r\n", REFUSE))
+        cases.append(
+            Case("trailer", _show(trailer), head + b"a\r\nabcdefghij\r\n0\r\n" + trailer + b"\r\n\r\n", EITHER, ten)
+        )
+    for trailer in (
+        b"nonsense",
+        b": x",
+        b"x : y",
+        b" x: y",
+        b"x: a\x00b",
+        b"x: a\rb",
+        b"x: a\nb",
+        b"x\x00: y",
+        b"x: y\r\n z",
+    ):
+        cases.append(
+            Case("trailer", _show(trailer), head + b"a\r\nabcdefghij\r\n0\r\n" + trailer + b"\r\n\r\n", REFUSE)
+        )
     many = b"".join(b"%x\r\n%b\r\n" % (size, b"z" * size) for size in range(1, 60))
-    cases.append(Case("chunk size", "sixty chunks", head + many + b"0\r\n\r\n", PASS, (Got(b"POST", b"/p", b"z" * sum(range(60))),)))
+    cases.append(
+        Case(
+            "chunk size",
+            "sixty chunks",
+            head + many + b"0\r\n\r\n",
+            PASS,
+            (Got(b"POST", b"/p", b"z" * sum(range(60))),),
+        )
+    )
     return cases
 
 
 def hosts() -> list[Case]:
     """Host: exactly one in HTTP/1.1, and it names a host (RFC 9110 section 7.2)."""
     cases: list[Case] = []
-    for host in (b"a", b"example.com", b"a:80", b"a:65535", b"127.0.0.1", b"127.0.0.1:8080", b"[::1]", b"[::1]:80", b"a-b.c", b"a_b", b"EXAMPLE.com", b"a."):
-        cases.append(Case("host", _show(host), b"GET /p HTTP/1.1\r\nhost: %b\r\n\r\n" % host, PASS, (Got(b"GET", b"/p", b"", host),)))
-    for host in (b"a:", b"xn--bcher-kva.example", b"%61", b"a!b", b"a$b", b"[v1.x]", b"a~b", b"a:080", b"(a)", b"a=b", b"a'b", b"*", b"a,b", b"a;b"):
-        cases.append(Case("host", _show(host), b"GET /p HTTP/1.1\r\nhost: %b\r\n\r\n" % host, EITHER, (Got(b"GET", b"/p", b"", host),)))
+    for host in (
+        b"a",
+        b"example.com",
+        b"a:80",
+        b"a:65535",
+        b"127.0.0.1",
+        b"127.0.0.1:8080",
+        b"[::1]",
+        b"[::1]:80",
+        b"a-b.c",
+        b"a_b",
+        b"EXAMPLE.com",
+        b"a.",
+    ):
+        cases.append(
+            Case(
+                "host",
+                _show(host),
+                b"GET /p HTTP/1.1\r\nhost: %b\r\n\r\n" % host,
+                PASS,
+                (Got(b"GET", b"/p", b"", host),),
+            )
+        )
+    for host in (
+        b"a:",
+        b"xn--bcher-kva.example",
+        b"%61",
+        b"a!b",
+        b"a$b",
+        b"[v1.x]",
+        b"a~b",
+        b"a:080",
+        b"(a)",
+        b"a=b",
+        b"a'b",
+        b"*",
+        b"a,b",
+        b"a;b",
+        b"a:0",
+        b"a:00000",
+    ):
+        cases.append(
+            Case(
+                "host",
+                _show(host),
+                b"GET /p HTTP/1.1\r\nhost: %b\r\n\r\n" % host,
+                EITHER,
+                (Got(b"GET", b"/p", b"", host),),
+            )
+        )
     for host in (
         b"", b" ", b"a b", b"a, b", b"a/b", b"a?b", b"a#b", b"a\\b", b"me@a", b"me:pw@a", b"http://a", b"//a", b"a:b", b"a:80:80",
         b"a:+80", b"a:-1", b"a:65536", b"a:99999999999", b"a:8 0", b":80", b":", b"[::1", b"::1]", b"[::1]x", b"[a]", b"[]", b"a\x00", b"a\x0b", b"a\xff",
-        b"\xc3\xa4", b"a\"b", b"a<b", b"a|b", b"a%", b"a%zz", b"a{b}", b"[::1]:b", b"a[", b"a\tb", b"a@", b"a:0", b"a:00000",
+        b"\xc3\xa4", b"a\"b", b"a<b", b"a|b", b"a%", b"a%zz", b"a{b}", b"[::1]:b", b"a[", b"a\tb", b"a@",
     ):  # fmt: skip
         cases.append(Case("host", _show(host), b"GET /p HTTP/1.1\r\nhost: %b\r\n\r\n" % host, REFUSE))
     for name, lines in {
@@ -318,9 +484,32 @@ def hosts() -> list[Case]:
     }.items():
         cases.append(Case("hosts", name, b"GET /p HTTP/1.1\r\n%b\r\n" % lines, REFUSE))
         cases.append(Case("hosts", f"{name}, with a URL", b"GET http://a/p HTTP/1.1\r\n%b\r\n" % lines, REFUSE))
-    cases.append(Case("hosts", "x-host too", b"GET /p HTTP/1.1\r\nhost: a\r\nx-host: b\r\nx-forwarded-host: c\r\n\r\n", PASS, (Got(b"GET", b"/p"),)))
-    cases.append(Case("hosts", "none in HTTP/1.0", b"GET /p HTTP/1.0\r\nconnection: keep-alive\r\n\r\n", EITHER, (Got(b"GET", b"/p", b"", b""),)))
-    cases.append(Case("hosts", "two in HTTP/1.0", b"GET /p HTTP/1.0\r\nhost: a\r\nhost: b\r\nconnection: keep-alive\r\n\r\n", REFUSE))
+    cases.append(
+        Case(
+            "hosts",
+            "x-host too",
+            b"GET /p HTTP/1.1\r\nhost: a\r\nx-host: b\r\nx-forwarded-host: c\r\n\r\n",
+            PASS,
+            (Got(b"GET", b"/p"),),
+        )
+    )
+    cases.append(
+        Case(
+            "hosts",
+            "none in HTTP/1.0",
+            b"GET /p HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+            EITHER,
+            (Got(b"GET", b"/p", b"", b"127.0.0.1:1"),),
+        )
+    )
+    cases.append(
+        Case(
+            "hosts",
+            "two in HTTP/1.0",
+            b"GET /p HTTP/1.0\r\nhost: a\r\nhost: b\r\nconnection: keep-alive\r\n\r\n",
+            REFUSE,
+        )
+    )
     return cases
 
 
@@ -338,7 +527,15 @@ def targets() -> list[Case]:
         cases.append(Case("target", _show(target), get % target, PASS, (Got(b"GET", sent, b"", host),)))
     for target in (b"/p#f", b"/p?q#f", b"#f", b"http://b/#f", b"http://b#f"):
         sent = target.replace(b"http://b", b"").partition(b"#")[0] or b"/"
-        cases.append(Case("target", _show(target), get % target, EITHER, (Got(b"GET", sent, b"", b"b" if b"//" in target else b"a"),)))
+        cases.append(
+            Case(
+                "target",
+                _show(target),
+                get % target,
+                EITHER,
+                (Got(b"GET", sent, b"", b"b" if b"//" in target else b"a"),),
+            )
+        )
     for target in (
         b"", b"p", b"*", b"?q", b"a:80", b"a", b"a/p", b"http:/p", b"http:p", b"http:///p", b"http://", b"http://me@b/p", b"http://me:pw@b/p", b"ftp://b/p",
         b"file:///p", b"javascript:x", b"http://b c/p", b"http://b\\p", b"ws://b/p", b"://b/p", b"\\p", b"http://b:x/p", b"http://:80/p",
@@ -349,7 +546,9 @@ def targets() -> list[Case]:
     for method in (b"POST", b"HEAD", b"PUT"):
         cases.append(Case("target", f"{method.decode()} *", b"%b * HTTP/1.1\r\nhost: a\r\n\r\n" % method, REFUSE))
     for target in (b"a:80", b"a", b"/p", b"http://a/", b"*"):
-        cases.append(Case("target", f"CONNECT {_show(target)}", b"CONNECT %b HTTP/1.1\r\nhost: a\r\n\r\n" % target, REFUSE))
+        cases.append(
+            Case("target", f"CONNECT {_show(target)}", b"CONNECT %b HTTP/1.1\r\nhost: a\r\n\r\n" % target, REFUSE)
+        )
     for byte in range(256):
         one = bytes([byte])
         if one in b"?#":
@@ -357,7 +556,15 @@ def targets() -> list[Case]:
         good = 0x21 <= byte < 0x7F
         # Bytes that no URI may hold but that browsers send as they are.
         verdict = REFUSE if not good else EITHER if one in b'"<>\\^`{|}' else PASS
-        cases.append(Case("target byte", f"{byte:#04x}", get % (b"/p" + one + b"q"), verdict, (Got(b"GET", b"/p" + one + b"q"),) if good else ()))
+        cases.append(
+            Case(
+                "target byte",
+                f"{byte:#04x}",
+                get % (b"/p" + one + b"q"),
+                verdict,
+                (Got(b"GET", b"/p" + one + b"q"),) if good else (),
+            )
+        )
     return cases
 
 
@@ -365,12 +572,24 @@ def first_lines() -> list[Case]:
     """Methods, versions and the blanks between the parts of a request line."""
     cases: list[Case] = []
     for method in (b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"REPORT", b"PROPFIND"):
-        cases.append(Case("method", method.decode(), b"%b /p HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n" % method, PASS, (Got(method, b"/p"),)))
+        cases.append(
+            Case(
+                "method",
+                method.decode(),
+                b"%b /p HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n" % method,
+                PASS,
+                (Got(method, b"/p"),),
+            )
+        )
     for method in (
         b"", b"get", b"Get", b"GeT", b"GET\x00", b"G ET", b"FETCH", b"GETT", b"XGET", b"GE", b"G", b"A" * 200, b"A" * 20000, b"G\xcbT", b"GET:", b"(GET)",
         b"PRI", b"\xef\xbb\xbfGET", b"DESCRIBE", b"PLAY", b"HTTP/1.1", b"-", b"1", b"\x16\x03\x01", b"\x80", b"GET\x0b", b"\x0bGET",
     ):  # fmt: skip
-        cases.append(Case("method", _show(method)[:30], b"%b /p HTTP/1.1\r\nhost: a\r\n\r\n" % method, REFUSE, (), (400, 431, 414)))
+        cases.append(
+            Case(
+                "method", _show(method)[:30], b"%b /p HTTP/1.1\r\nhost: a\r\n\r\n" % method, REFUSE, (), (400, 431, 414)
+            )
+        )
     for version in (
         b"HTTP/1.2", b"HTTP/1.9", b"HTTP/2.0", b"HTTP/2", b"HTTP/3.0", b"HTTP/0.9", b"HTTP/0.0", b"HTTP/1", b"HTTP/1.", b"HTTP/.1", b"HTTP/11", b"HTTP/1.10",
         b"HTTP/1.01", b"HTTP/01.1", b"HTTP/+1.1", b"HTTP/1.1x", b"HTTP/1.1 x", b"HTTP/1.1\x00", b"http/1.1", b"Http/1.1", b"HTTPS/1.1", b"HTTP 1.1", b"HTTP\\1.1",
@@ -406,31 +625,110 @@ def first_lines() -> list[Case]:
     }.items():
         two = name in ("two blanks behind the method", "two blanks before the version", "blank at the end")
         cases.append(
-            Case("request line", name, line + b"\r\nhost: a\r\n\r\n", EITHER if two else REFUSE, (Got(b"GET", b"/p"),) if two else (), (400, 505))
+            Case(
+                "request line",
+                name,
+                line + b"\r\nhost: a\r\n\r\n",
+                EITHER if two else REFUSE,
+                (Got(b"GET", b"/p"),) if two else (),
+                (400, 505),
+            )
         )
     # RFC 9112 section 2.2: at least one empty line before a request is to be passed over.
     for before in (b"\r\n", b"\r\n\r\n"):
-        cases.append(Case("request line", f"{_show(before)} before", before + b"GET /p HTTP/1.1\r\nhost: a\r\n\r\n", PASS, (Got(b"GET", b"/p"),)))
+        cases.append(
+            Case(
+                "request line",
+                f"{_show(before)} before",
+                before + b"GET /p HTTP/1.1\r\nhost: a\r\n\r\n",
+                PASS,
+                (Got(b"GET", b"/p"),),
+            )
+        )
     for before in (b"\n", b"\r", b"\n\r\n", b"\r\r\n", b"\r\n" * 50):
-        cases.append(Case("request line", f"{_show(before)[:20]} before", before + b"GET /p HTTP/1.1\r\nhost: a\r\n\r\n", EITHER, (Got(b"GET", b"/p"),)))
+        cases.append(
+            Case(
+                "request line",
+                f"{_show(before)[:20]} before",
+                before + b"GET /p HTTP/1.1\r\nhost: a\r\n\r\n",
+                EITHER,
+                (Got(b"GET", b"/p"),),
+            )
+        )
     return cases
 
 
 def hops() -> list[Case]:
     """HTTP/1.0, Connection, Expect, Upgrade: what is for one hop must not change what reaches the next."""
     cases: list[Case] = []
-    for name in (b"content-length", b"host", b"transfer-encoding", b"x-request-id", b"connection", b"via", b"te", b"close, content-length"):
-        cases.append(Case("connection", f"nominates {name.decode()}", _post(b"connection: %b\r\ncontent-length: 3\r\n" % name, b"abc"), PASS, ABC))
-    cases.append(Case("connection", "nominates the coding", _post(b"connection: transfer-encoding\r\ntransfer-encoding: chunked\r\n", CHUNKS), PASS, ABC))
-    for value in (b"", b",", b"keep-alive", b"Keep-Alive, x", b"x\ty", b'"close"', b"clo\xc5\xbfe", b"closed", b"keep-alive,keep-alive"):
-        cases.append(Case("connection", _show(value), _post(b"connection: %b\r\ncontent-length: 3\r\n" % value, b"abc"), PASS, ABC))
-    for lines in (b"upgrade: h2c\r\nconnection: upgrade\r\n", b"upgrade: websocket\r\nconnection: x, Upgrade\r\n", b"connection: upgrade\r\n", b"upgrade: h2c\r\n"):
-        for name, fields, body in (("length", b"content-length: 3\r\n", b"abc"), ("chunked", b"transfer-encoding: chunked\r\n", CHUNKS)):
+    for name in (b"content-length", b"host", b"transfer-encoding", b"x-request-id", b"connection", b"via", b"te"):
+        cases.append(
+            Case(
+                "connection",
+                f"nominates {name.decode()}",
+                _post(b"connection: %b\r\ncontent-length: 3\r\n" % name, b"abc"),
+                PASS,
+                ABC,
+            )
+        )
+    cases.append(
+        Case(
+            "connection",
+            "nominates the coding",
+            _post(b"connection: transfer-encoding\r\ntransfer-encoding: chunked\r\n", CHUNKS),
+            PASS,
+            ABC,
+        )
+    )
+    for value in (
+        b"",
+        b",",
+        b"keep-alive",
+        b"Keep-Alive, x",
+        b"x\ty",
+        b'"close"',
+        b"clo\xc5\xbfe",
+        b"closed",
+        b"keep-alive,keep-alive",
+    ):
+        cases.append(
+            Case(
+                "connection", _show(value), _post(b"connection: %b\r\ncontent-length: 3\r\n" % value, b"abc"), PASS, ABC
+            )
+        )
+    for lines in (
+        b"upgrade: h2c\r\nconnection: upgrade\r\n",
+        b"upgrade: websocket\r\nconnection: x, Upgrade\r\n",
+        b"connection: upgrade\r\n",
+        b"upgrade: h2c\r\n",
+    ):
+        for name, fields, body in (
+            ("length", b"content-length: 3\r\n", b"abc"),
+            ("chunked", b"transfer-encoding: chunked\r\n", CHUNKS),
+        ):
             cases.append(Case("upgrade", f"{_show(lines)} {name}", _post(lines + fields, body), PASS, ABC))
-        cases.append(Case("upgrade", f"{_show(lines)} both", _post(lines + b"content-length: 3\r\ntransfer-encoding: chunked\r\n", CHUNKS), REFUSE))
-        cases.append(Case("upgrade", f"{_show(lines)} no body", b"GET /p HTTP/1.1\r\nhost: a\r\n%b\r\n" % lines, PASS, (Got(b"GET", b"/p"),)))
+        cases.append(
+            Case(
+                "upgrade",
+                f"{_show(lines)} both",
+                _post(lines + b"content-length: 3\r\ntransfer-encoding: chunked\r\n", CHUNKS),
+                REFUSE,
+            )
+        )
+        cases.append(
+            Case(
+                "upgrade",
+                f"{_show(lines)} no body",
+                b"GET /p HTTP/1.1\r\nhost: a\r\n%b\r\n" % lines,
+                PASS,
+                (Got(b"GET", b"/p"),),
+            )
+        )
     for coding in (b"chunked", b"identity", b"gzip, chunked"):
-        raw = b"POST /p HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\ntransfer-encoding: %b\r\n\r\n%b" % (coding, CHUNKS)
+        raw = b"POST /p HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\ntransfer-encoding: %b\r\n\r\n%b" % (
+            coding,
+            CHUNKS,
+        )
         cases.append(Case("HTTP/1.0", f"with {coding.decode()}", raw, REFUSE))
     raw = b"POST /p HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\ncontent-length: 3\r\n\r\nabc"
     cases.append(Case("HTTP/1.0", "keeps alive with a length", raw, PASS, ABC))
@@ -440,7 +738,15 @@ def hops() -> list[Case]:
         raw = b"%b /p HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n%b" % (method, CHUNKS)
         cases.append(Case("body", f"of {method.decode()}, chunked", raw, PASS, (Got(method, b"/p", b"abc"),)))
     smuggled = b"GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"
-    cases.append(Case("body", "that looks like a request", _post(b"content-length: %d\r\n" % len(smuggled), smuggled), PASS, (Got(b"POST", b"/p", smuggled),)))
+    cases.append(
+        Case(
+            "body",
+            "that looks like a request",
+            _post(b"content-length: %d\r\n" % len(smuggled), smuggled),
+            PASS,
+            (Got(b"POST", b"/p", smuggled),),
+        )
+    )
     raw = _post(b"transfer-encoding: chunked\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(smuggled), smuggled))
     cases.append(Case("body", "that looks like a request, chunked", raw, PASS, (Got(b"POST", b"/p", smuggled),)))
     return cases
@@ -448,5 +754,17 @@ def hops() -> list[Case]:
 
 def all_cases() -> list[Case]:
     """The whole table."""
-    made = (codings, coding_names, lengths, lengths_with_codings, field_lines, line_ends, chunk_lines, hosts, targets, first_lines, hops)
+    made = (
+        codings,
+        coding_names,
+        lengths,
+        lengths_with_codings,
+        field_lines,
+        line_ends,
+        chunk_lines,
+        hosts,
+        targets,
+        first_lines,
+        hops,
+    )
     return [case for make in made for case in make()]

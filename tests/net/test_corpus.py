@@ -1,0 +1,178 @@
+"""Corpora of requests and answers that may be read in two ways: what goes on can be read in one way only.
+
+Each case is sent through a core without sockets in several ways; whatever comes out is read by two parsers
+that share nothing with the proxy (`strict` and h11) and held against what the table says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.net import corpus_answers, corpus_requests
+from tests.net.corpus_requests import EITHER, NEXT, PASS, Got
+from tests.net.driver import CLOSE, Caller, Pieces, Stage, echo, plan
+from tests.net.strict import Message, h11_answers, read_answers
+
+PLAN = plan()
+ZERO = b"POST /0 HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n"
+SPOOFABLE = (b"transfer-encoding", b"content-length", b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-request-id")
+
+
+def grouped(cases: Iterable[Any]) -> dict[str, list[Any]]:
+    groups = defaultdict(list)
+    for case in cases:
+        groups[case.group].append(case)
+    return dict(groups)
+
+
+REQUESTS = grouped(corpus_requests.all_cases())
+ANSWERS = grouped(corpus_answers.all_cases())
+
+
+@pytest.fixture(autouse=True)
+def no_failure_of_our_own() -> Iterator[None]:
+    """Nothing may be reported at a barrier."""
+    seen: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("parallax.net")
+    log.addHandler(handler)
+    yield
+    log.removeHandler(handler)
+    assert seen == []
+
+
+def cut_at(raw: bytes, *places: int) -> list[bytes]:
+    """`raw` in pieces."""
+    edges = [0, *places, len(raw)]
+    return [raw[a:b] for a, b in itertools.pairwise(edges) if a < b]
+
+
+def behind_head(raw: bytes) -> int:
+    return raw.find(b"\r\n\r\n") + 4
+
+
+# -- requests
+
+# How a case reaches the proxy; the first request, if there is another before it, is not part of the verdict.
+WAYS: dict[str, Any] = {
+    "whole": lambda raw: [raw + NEXT],
+    "byte by byte": lambda raw: [bytes([byte]) for byte in raw + NEXT],
+    "a third time": lambda raw: [raw, NEXT],
+    "cut behind the head": lambda raw: cut_at(raw + NEXT, behind_head(raw + NEXT)),
+    "after another": lambda raw: [ZERO + b"x", raw + NEXT],
+    "behind another": lambda raw: [ZERO + b"x" + raw + NEXT],
+}
+QUICK_WAYS = ("whole", "byte by byte", "a third time")
+
+
+async def judge_request(case: corpus_requests.Case, way: str) -> str:
+    """What is wrong with what became of `case`; nothing where all is well."""
+    stage = Stage(PLAN, echo)
+    for _ in range(2 if way == "a third time" else 0):
+        await stage.caller().send(*WAYS[way](case.raw))
+    before = len(stage.requests())
+    caller = stage.caller()
+    await caller.send(*WAYS[way](case.raw))
+    closed = caller.closed
+    try:
+        requests = stage.requests()
+        if way == "a third time":
+            # Connections are reused, so what came for the third caller is what came last on each.
+            requests = requests[before:] if len(stage.origins) == 1 else requests[-len(requests) // 3 :]
+        skip = 1 if "another" in way else 0
+        methods = [r.method for r in requests]
+        answers = [a for a in read_answers(caller.received, methods, ended=closed) if a.status >= 200][skip:]
+        got = [Got(r.method, r.target, r.body, r.all(b"host")[0]) for r in requests if r.complete][skip:]
+        spoofed = [n for r in requests for n, _ in r.headers if b"_" in n and n.replace(b"_", b"-") in SPOOFABLE]
+    except AssertionError as error:
+        return f"sent on ambiguously: {error}"
+    finally:
+        await stage.close()
+    if spoofed:
+        return f"sent on: {spoofed}"
+    statuses = [a.status for a in answers]
+    refused = not got and len(statuses) == 1 and statuses[0] in case.statuses and closed
+    passed = got == [*case.expected, Got(b"GET", b"/next")] and statuses == [200] * len(got)
+    if case.verdict == PASS:
+        return "" if passed else f"answers {statuses}, forwarded {got}"
+    if case.verdict == EITHER:
+        return "" if passed or refused else f"answers {statuses}, forwarded {got}"
+    return "" if refused else f"not refused: answers {statuses}, closed {closed}, forwarded {got}"
+
+
+@pytest.mark.parametrize("way", [pytest.param(w, marks=() if w in QUICK_WAYS else pytest.mark.slow) for w in WAYS])
+@pytest.mark.parametrize("group", REQUESTS)
+async def test_a_request_reaches_the_model_server_in_one_reading_or_not_at_all(group: str, way: str) -> None:
+    """RFC 9110, 9112: refused with an answer and a close, or forwarded as exactly one unambiguous request."""
+    wrong = [f"{case.title}: {problem}" for case in REQUESTS[group] if (problem := await judge_request(case, way))]
+    assert not wrong, "\n".join(wrong)
+
+
+# -- answers
+
+
+def answer_pieces(case: corpus_answers.Case, way: str) -> Pieces:
+    pieces = {
+        "whole": [case.raw],
+        "byte by byte": [bytes([byte]) for byte in case.raw],
+        "cut behind the head": cut_at(case.raw, behind_head(case.raw)),
+    }[way]
+    return pieces if case.keeps else [*pieces, CLOSE]
+
+
+async def judge_answer(case: corpus_answers.Case, way: str) -> str:
+    """What is wrong with what a caller got; asked three times, so that what is remembered counts too."""
+
+    def answering(request: Message) -> Pieces:
+        return echo(request) if request.target == b"/next" else answer_pieces(case, way)
+
+    stage = Stage(PLAN, answering)
+    found = ""
+    try:
+        for number in range(3):
+            caller = stage.caller()
+            await caller.send(b"%b /%d HTTP/1.1\r\nhost: a\r\n\r\n" % (case.method, number))
+            await caller.send(NEXT)
+            found = found or judge_what_came(case, caller)
+        stage.requests()
+        if case.verdict == corpus_answers.RELAY and not found and case.keeps and len(stage.origins) != 1:
+            found = f"{len(stage.origins)} connections were opened"
+    finally:
+        await stage.close()
+    return found
+
+
+def judge_what_came(case: corpus_answers.Case, caller: Caller) -> str:
+    methods, ended = [case.method, b"GET"], caller.closed and not caller.cut
+    try:
+        answers = read_answers(caller.received, methods, ended=ended)
+        complete = [(a.status, a.body) for a in answers if a.complete]
+        assert h11_answers(caller.received, methods, ended=ended) == complete, "h11 reads something else"
+    except AssertionError as error:
+        return f"relayed ambiguously: {error}"
+    follows = complete[1:] == [(200, b"GET /next HTTP/1.1|")]
+    relayed = follows and complete[0] == (case.status, case.body)
+    refused = follows and complete[0][0] == 502 and b'"error"' in complete[0][1]
+    cut = not complete and caller.cut
+    right = {
+        corpus_answers.RELAY: relayed,
+        corpus_answers.BAD: refused,
+        corpus_answers.CUT: cut or refused,  # refused where what is wrong came together with the head
+        corpus_answers.ANY: relayed or refused or cut,
+    }[case.verdict]
+    return "" if right else f"got {complete}, cut {caller.cut}"
+
+
+@pytest.mark.parametrize("way", ["whole", "byte by byte", pytest.param("cut behind the head", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("group", ANSWERS)
+async def test_an_answer_is_relayed_in_one_reading_or_not_at_all(group: str, way: str) -> None:
+    """RFC 9112 section 6: relayed complete, or a 502, or a cut; and what follows belongs to the next request."""
+    wrong = [f"{case.title}: {problem}" for case in ANSWERS[group] if (problem := await judge_answer(case, way))]
+    assert not wrong, "\n".join(wrong)
