@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PENDING_HIGH_BYTES: Final = 64 * 1024
 # A longer head goes through the ordinary parser, whose limits are exact.
 PLAIN_HEAD_BYTES: Final = 8 * 1024
+_LONG_METHOD_BYTES: Final = 32
 # A longer head is not remembered.
 RECOGNISED_HEAD_BYTES: Final = 2 * 1024
 # After an answer that did not wait for the whole request, read and drop the rest for this long, so that
@@ -217,7 +218,7 @@ class Downstream(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stop:
-            self._ignore_upgrade(data[stop.args[0] :])
+            self._ignore_upgrades(memoryview(data)[stop.args[0] :])
         except httptools.HttpParserError as error:
             self._spoil(400, "bad_request", f"the request is not HTTP/1.1: {error}")
         if self._in_head:
@@ -227,10 +228,10 @@ class Downstream(asyncio.Protocol):
                 # The head began somewhere in this read; from the next read on every byte is its own.
                 self._head_started = monotonic()
                 self._head_bytes = 1 + self._head_size()
-            if self._head_bytes > self.core.limits.max_head_bytes:
-                self._spoil(
-                    431, "head_too_large", f"the request's head is over {self.core.limits.max_head_bytes} bytes"
-                )
+            limit = self.core.limits.max_head_bytes
+            # What has come of a field that is not complete yet may be blanks, which count for nothing, within reason.
+            if self._head_bytes > limit and (self._head_bytes > 2 * limit or self._head_size() > limit):
+                self._spoil(431, "head_too_large", f"the request's head is over {limit} bytes")
         else:
             self._head_bytes = 0
             if self._receiving is not None:
@@ -314,10 +315,16 @@ class Downstream(asyncio.Protocol):
             return
         limits = self.core.limits
         headers = self._headers
-        if self._head_bytes or self._feed_bytes > limits.max_head_bytes or len(headers) > limits.max_headers:
+        count = len(headers)
+        # The method may have come in a read before, and blanks behind colons may be missing.
+        if (
+            self._head_bytes
+            or self._feed_bytes + _LONG_METHOD_BYTES + count > limits.max_head_bytes
+            or count > limits.max_headers
+        ):
             # A read may hold more or less than this head, so count what is really in it.
             size = self._head_size()
-            if size > limits.max_head_bytes or len(headers) > limits.max_headers:
+            if size > limits.max_head_bytes or count > limits.max_headers:
                 self._spoil(
                     431,
                     "head_too_large",
@@ -362,7 +369,7 @@ class Downstream(asyncio.Protocol):
             head is None
             or len(head.fields) > limits.max_headers
             or end > limits.max_target_bytes
-            or end > limits.max_head_bytes
+            or end + len(head.fields) + 4 > limits.max_head_bytes
         ):
             return False
         judge = self._judge
@@ -395,8 +402,9 @@ class Downstream(asyncio.Protocol):
             exchange.on_bad_request(500, "internal", "parallax failed on this request")
 
     def _head_size(self) -> int:
-        """The bytes of the head that is being received, as far as its fields are complete."""
-        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        """The bytes of the head that is being received, as far as its fields are complete, with one blank each."""
+        line = len(self.parser.get_method()) + len(self._url) + len("  HTTP/1.1\r\n")
+        return line + sum(len(name) + len(value) + 4 for name, value in self._headers) + 2
 
     def _bound_framing(self, exchange: Exchange, size: int) -> None:
         """Trailers and chunk extensions are dropped, but not without end: they get as much room as a head."""
@@ -410,29 +418,30 @@ class Downstream(asyncio.Protocol):
                 431, "head_too_large", f"the request's trailers are over {self.core.limits.max_head_bytes} bytes"
             )
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Go on behind a head that asks for another protocol: we do not switch (RFC 9110 section 7.8).
+    def _ignore_upgrades(self, rest: memoryview) -> None:
+        """Go on behind each head that asks for another protocol: we do not switch (RFC 9110 section 7.8).
 
         llhttp stops there with the body unread, so a fresh parser is told the body's framing by a head of our
-        own, which it must not report, and reads on.
+        own, which it must not report, and reads on. One read may hold thousands of such heads.
         """
-        if self._poison is not None:
-            return  # CONNECT, or a head that was refused
-        exchange = self._queue[-1]
-        head = exchange.head
-        self.parser = parser = httptools.HttpRequestParser(self)
-        try:
-            if head.chunked or head.length:
-                framing = b"transfer-encoding: chunked" if head.chunked else b"content-length: %d" % (head.length or 0)
-                exchange.request_done = False
-                self._resuming = exchange
-                parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
-            if rest:
-                parser.feed_data(rest)
-        except httptools.HttpParserUpgrade as stop:
-            self._ignore_upgrade(rest[stop.args[0] :])
-        except httptools.HttpParserError as error:
-            self._spoil(400, "bad_request", f"the request is not HTTP/1.1: {error}")
+        while self._poison is None:  # else CONNECT, or a head that was refused
+            exchange = self._queue[-1]
+            head = exchange.head
+            self.parser = parser = httptools.HttpRequestParser(self)
+            try:
+                if head.chunked or head.length:
+                    framing = head.length_line.rstrip() or b"transfer-encoding: chunked"
+                    exchange.request_done = False
+                    self._resuming = exchange
+                    parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+                if rest:
+                    parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as stop:
+                rest = rest[stop.args[0] :]
+            except httptools.HttpParserError as error:
+                self._spoil(400, "bad_request", f"the request is not HTTP/1.1: {error}")
+            else:
+                return
 
     def _advance(self) -> None:
         if self._advancing:

@@ -155,8 +155,8 @@ class Origin:
     def __init__(self, stage: Stage, transport: FakeTransport) -> None:
         self.stage = stage
         self.transport = transport
-        self.answered = 0
         self.looked = 0
+        self.position = 0
 
     @property
     def received(self) -> bytes:
@@ -168,11 +168,11 @@ class Origin:
             return
         self.looked = self.transport.writes
         try:
-            complete = [request for request in read_requests(self.received) if request.complete]
+            complete = [request for request in read_requests(self.received, self.position) if request.complete]
         except Ambiguous:
             return  # `requests` will say so
-        for request in complete[self.answered :]:
-            self.answered += 1
+        for request in complete:
+            self.position = request.end
             self.transport.coming.extend(self.stage.answering(request))
             self.stage.active = True
 

@@ -33,6 +33,7 @@ class Message:
     body: bytes = b""
     complete: bool = False
     until_close: bool = False
+    end: int = 0
 
     def all(self, name: bytes) -> list[bytes]:
         return [value for key, value in self.headers if key == name]
@@ -115,10 +116,9 @@ def _read_body(raw: bytes, start: int, message: Message) -> int:
     return start + len(message.body)
 
 
-def read_requests(raw: bytes) -> list[Message]:
-    """Every request in `raw`, the last one perhaps incomplete; raises `Ambiguous`."""
+def read_requests(raw: bytes, position: int = 0) -> list[Message]:
+    """Every request in `raw` from `position` on, the last one perhaps incomplete; raises `Ambiguous`."""
     found: list[Message] = []
-    position = 0
     while position < len(raw):
         read = _read_head(raw, position, _REQUEST_LINE)
         if read is None:
@@ -127,7 +127,7 @@ def read_requests(raw: bytes) -> list[Message]:
         message, position = read
         if len(message.all(b"host")) != 1:
             raise Ambiguous(f"hosts: {message.all(b'host')}")
-        position = _read_body(raw, position, message)
+        position = message.end = _read_body(raw, position, message)
         found.append(message)
     return found
 

@@ -224,7 +224,9 @@ async def test_pipelined_answers_in_any_pieces_keep_their_order(
 # -- 100-continue
 
 
-@pytest.mark.parametrize("body", [b"content-length: 3\r\n\r\n|abc", b"transfer-encoding: chunked\r\n\r\n|3\r\nabc\r\n0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "body", [b"content-length: 3\r\n\r\n|abc", b"transfer-encoding: chunked\r\n\r\n|3\r\nabc\r\n0\r\n\r\n"]
+)
 async def test_an_expected_continue_comes_once_wherever_the_head_is_cut(body: bytes) -> None:
     """100 comes when the head is complete and nothing of the body is there, and never after the final answer began."""
     fields, body = body.split(b"|")
