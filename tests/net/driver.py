@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from proxy.exchange.frames import read_frames
 from proxy.net.core import Core
 from proxy.net.downstream import Downstream
 from proxy.plan.data import LogSettings, Match, Plan, Route, UnitSource, Upstream
@@ -210,6 +211,10 @@ class _Records(list[Any]):
     """Stands where the log writer stands."""
 
     settings = LogSettings()
+
+    def append_frame(self, frame: bytes) -> None:
+        ((record, _),) = read_frames(frame)
+        self.append(record)
 
 
 class Stage:
