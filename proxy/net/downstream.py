@@ -236,6 +236,8 @@ class Downstream(asyncio.Protocol):
             self._head_bytes = 0
             if self._receiving is not None:
                 self._bound_framing(self._receiving, len(data))
+            elif self.current is None and not (self._in_message or self._queue or self._poison):
+                return  # empty lines between requests: an idle connection stays one
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
