@@ -30,6 +30,8 @@ QUIET_S: Final = 1.0
 _NAME: Final = re.compile(r"(\d+)-(\d+)-(.+)-(\d+)\.seg")
 # How the payload of a frame begins: an array of 16..255 fields whose first is the tag "x" or "l".
 _PAYLOAD_START: Final = re.compile(rb"\xdc\x00.\xa1[xl]", re.DOTALL)
+# After damage, bytes that are judged in the search for the next record, in multiples of those that there are.
+_JUDGED_TIMES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -196,12 +198,20 @@ def _read_run(data: bytes, position: int, base: int, records: list[tuple[Record,
 
 
 def _next_record(data: bytes, start: int) -> int | None:
-    """Where the next whole frame of `data` begins, at or after `start`; None when there is none."""
+    """Where the next whole frame of `data` begins, at or after `start`; None when there is none.
+
+    Callers may write into their bodies what looks like the beginning of long frames, thousands of times, so no
+    more bytes are judged than a few times what there is.
+    """
+    allowance = _JUDGED_TIMES * len(data)
     for match in _PAYLOAD_START.finditer(data, start + HEADER.size):
         position = match.start() - HEADER.size
         length: int = HEADER.unpack_from(data, position)[0]
         if length > len(data) - match.start():
             continue
+        allowance -= length
+        if allowance < 0:
+            return None
         with contextlib.suppress(LogCorrupted):
             for _ in read_frames(data[position : match.start() + length], position):
                 return position
