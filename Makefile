@@ -6,13 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 60
 
-.PHONY: help setup demo test check lint format bench clean
+.PHONY: help setup demo test check lint format bench fuzz soak clean
 
 help:
 	@echo "make demo    two real models, a shadow, a fault and a report, in about $(DURATION) seconds (DURATION=...)"
 	@echo "make test    every test"
 	@echo "make check   format, lint, types, import contracts and the quick tests, under a minute"
 	@echo "make bench   side by side with nginx, HAProxy and Envoy"
+	@echo "make fuzz    Hypothesis against parsers and log for $(DURATION) seconds (DURATION=...)"
+	@echo "make soak    everything at once for $(DURATION) seconds, then the books are checked (DURATION=...)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ]; then \
@@ -52,6 +54,12 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m loadtests.bench $(ARGS)
+
+fuzz: setup
+	@$(BIN)/python -m tests.fuzz --duration $(DURATION) $(ARGS)
+
+soak: setup
+	@$(BIN)/python -m loadtests.soak --duration $(DURATION) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .peers build dist *.egg-info
