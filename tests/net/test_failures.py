@@ -55,18 +55,34 @@ class Row:
     retries: int = 0
 
     def line(self) -> str:
-        values = (self.who, self.phase, self.action, self.gets, self.record, self.caller, self.upstream, str(self.retries))
+        values = (
+            self.who,
+            self.phase,
+            self.action,
+            self.gets,
+            self.record,
+            self.caller,
+            self.upstream,
+            str(self.retries),
+        )
         return "| " + " | ".join(values) + " |"
 
 
 # -- the caller fails
 
-CALLER_PHASES = ("before its head", "in its head", "behind its head", "in its body", "waiting", "in the answer", "between requests")
+CALLER_PHASES = (
+    "before its head",
+    "in its head",
+    "behind its head",
+    "in its body",
+    "waiting",
+    "in the answer",
+    "between requests",
+)
 
 
-async def caller_cell(net: Any, row: Row) -> None:
-    go_on = asyncio.Event()
-    big = row.phase == "in the answer" and row.action in ("stall", "slow")
+def for_caller_cell(row: Row, go_on: asyncio.Event, *, big: bool) -> Any:
+    """A server that waits where the phase says, and answers probes at once."""
 
     async def script(connection: Any) -> None:
         while True:
@@ -85,18 +101,18 @@ async def caller_cell(net: Any, row: Row) -> None:
                 await go_on.wait()
                 await connection.send(ANSWER[-5:])
 
-    server = await net.server(script)
-    proxy = await net.proxy(net.plan(server, timeouts=TIMEOUTS, limits=LIMITS))
-    caller = await net.caller(proxy, receive_bytes=4096 if big and row.action == "stall" else None)
+    return script
+
+
+async def reach_phase(net: Any, row: Row, caller: Any, server: Any) -> bytes:
+    """Bring the exchange into the row's phase; what the caller has not sent yet."""
+    whole = HEAD + BODY
     sent = {
         "before its head": b"",
-        "in its head": HEAD[:30],
+        "in its head": whole[:30],
         "behind its head": HEAD,
         "in its body": HEAD + BODY[:4],
-        "waiting": HEAD + BODY,
-        "in the answer": HEAD + BODY,
-        "between requests": HEAD + BODY,
-    }[row.phase]
+    }.get(row.phase, whole)
     if sent:
         await caller.send(sent)
     if row.phase in ("waiting", "in the answer"):
@@ -105,9 +121,19 @@ async def caller_cell(net: Any, row: Row) -> None:
         await net.until(lambda: server.connections)
     elif row.phase == "between requests":
         assert (await caller.answer()).status == 200
+        return whole
     if row.phase == "in the answer":
         await caller.read_head()
-    rest = HEAD + BODY if row.phase == "between requests" else (HEAD + BODY)[len(sent) :]
+    return whole[len(sent) :]
+
+
+async def caller_cell(net: Any, row: Row) -> None:
+    go_on = asyncio.Event()
+    big = row.phase == "in the answer" and row.action in ("stall", "slow")
+    server = await net.server(for_caller_cell(row, go_on, big=big))
+    proxy = await net.proxy(net.plan(server, timeouts=TIMEOUTS, limits=LIMITS))
+    caller = await net.caller(proxy, receive_bytes=4096 if big and row.action == "stall" else None)
+    rest = await reach_phase(net, row, caller, server)
     match row.action:
         case "close":
             caller.close()
@@ -117,16 +143,21 @@ async def caller_cell(net: Any, row: Row) -> None:
             await caller.send(GARBAGE)
             go_on.set()
         case "slow":
-            third = len(rest) // 3 + 1
-            for start in range(0, len(rest), third):
-                await caller.send(rest[start : start + third])
-                await asyncio.sleep(GAP_S)
+            await in_thirds(caller, rest)
             go_on.set()
         case "stall" if row.phase == "waiting":
             await asyncio.sleep(GAP_S)
             go_on.set()  # waiting is no failure
     await see_answers(net, row, caller, proxy, big=big)
     await judge(net, row, proxy, server)
+
+
+async def in_thirds(wire: Any, rest: bytes) -> None:
+    """What is due, in three pieces."""
+    third = len(rest) // 3 + 1
+    for start in range(0, len(rest), third):
+        await wire.send(rest[start : start + third])
+        await asyncio.sleep(GAP_S)
 
 
 async def see_answers(net: Any, row: Row, caller: Any, proxy: Any, *, big: bool) -> None:
@@ -198,19 +229,24 @@ UPSTREAM_PHASES = (
 )  # fmt: skip
 
 
-async def upstream_cell(net: Any, row: Row) -> None:
-    acted = asyncio.Event()
-    whole = {"in its chunks": CHUNKS, "in a body to the end": TO_THE_END}.get(row.phase, ANSWER)
-    before = {
-        "in its head": whole[:20],
-        "behind its head": whole[: whole.find(b"\r\n\r\n") + 4],
-        "in its body": whole[:-5],
-        "in its chunks": whole[: whole.find(b"abc") + 5],
-        "in a body to the end": whole[:-5],
-    }.get(row.phase, b"")
+class Failing:
+    """A server whose first connection fails as the row says; later connections are sound."""
 
-    async def act(connection: Any, rest: bytes) -> None:
-        match row.action:
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.acted = asyncio.Event()
+        self.whole = {"in its chunks": CHUNKS, "in a body to the end": TO_THE_END}.get(row.phase, ANSWER)
+        whole = self.whole
+        self.before = {
+            "in its head": whole[:20],
+            "behind its head": whole[: whole.find(b"\r\n\r\n") + 4],
+            "in its body": whole[:-5],
+            "in its chunks": whole[: whole.find(b"abc") + 5],
+            "in a body to the end": whole[:-5],
+        }.get(row.phase, b"")
+
+    async def act(self, connection: Any, rest: bytes) -> None:
+        match self.row.action:
             case "close":
                 connection.close()
             case "reset":
@@ -218,64 +254,71 @@ async def upstream_cell(net: Any, row: Row) -> None:
             case "garbage":
                 await connection.send(GARBAGE)
             case "slow":
-                third = len(rest) // 3 + 1
-                for start in range(0, len(rest), third):
-                    await asyncio.sleep(GAP_S)
-                    await connection.send(rest[start : start + third])
-                if row.phase == "in a body to the end":
+                await asyncio.sleep(GAP_S)
+                await in_thirds(connection, rest)
+                if self.row.phase == "in a body to the end":
                     connection.close()
-        acted.set()
-        if row.action != "slow":
+        self.acted.set()
+        if self.row.action != "slow":
             await connection.at_end(20)
 
-    async def script(connection: Any) -> None:
-        while True:
-            first = connection.number == 0
-            if first and row.phase == "at connect":
-                if row.action == "slow":
-                    await asyncio.sleep(GAP_S)
-                else:
-                    await act(connection, ANSWER)
-            request = await connection.read_head()
-            if first and row.phase == "in the request":
-                if row.action == "slow":
-                    await asyncio.sleep(GAP_S)
-                    acted.set()
-                else:
-                    await act(connection, ANSWER)
-            await connection.read_body(request, until_close=False)
-            connection.server.requests.append(request)
-            count = len(connection.server.requests)
-            if first and row.phase == "at the next request" and count == 2:
-                await act(connection, ANSWER)
-            elif first and count == 1 and row.phase not in ("at connect", "in the request", "idle", "at the next request"):
-                if before:
-                    await connection.send(before)
-                    await asyncio.sleep(GAP_S / 2)  # the beginning is relayed by itself
-                await act(connection, whole[len(before) :])
-            else:
-                await connection.send(ANSWER)
-                if first and row.phase == "idle" and count == 1 and row.action != "slow":
-                    await asyncio.sleep(GAP_S / 2)
-                    if row.action == "stall":
-                        acted.set()
-                    else:
-                        await act(connection, b"")
+    async def before_a_request(self, connection: Any) -> None:
+        """Fail before the whole request was read, where the answer is not begun yet: slow is a pause there."""
+        if self.row.action == "slow":
+            await asyncio.sleep(GAP_S)
+            self.acted.set()
+        else:
+            await self.act(connection, b"")
 
-    server = await net.server(script)
+    async def script(self, connection: Any) -> None:
+        phase = self.row.phase
+        first = connection.number == 0
+        if first and phase == "at connect":
+            await self.before_a_request(connection)
+        while True:
+            request = await connection.read_head()
+            if first and phase == "in the request":
+                await self.before_a_request(connection)
+            await connection.read_body(request, until_close=False)
+            requests = connection.server.requests
+            requests.append(request)
+            if first and await self.fails_at(connection, len(requests)):
+                continue
+            await connection.send(ANSWER)
+            if first and phase == "idle" and len(requests) == 1 and self.row.action not in ("slow", "stall"):
+                await asyncio.sleep(GAP_S / 2)
+                await self.act(connection, b"")
+
+    async def fails_at(self, connection: Any, count: int) -> bool:
+        """Fail at the `count`th request, if it is that one's turn; whether it was."""
+        if self.row.phase == "at the next request" and count == 2:
+            await self.act(connection, ANSWER)
+            return True
+        if count > 1 or self.row.phase in ("at connect", "in the request", "idle", "at the next request"):
+            return False
+        if self.before:
+            await connection.send(self.before)
+            await asyncio.sleep(GAP_S / 2)  # the beginning is relayed by itself
+        await self.act(connection, self.whole[len(self.before) :])
+        return True
+
+
+async def upstream_cell(net: Any, row: Row) -> None:
+    failing = Failing(row)
+    server = await net.server(failing.script)
     proxy = await net.proxy(net.plan(server, timeouts=TIMEOUTS, limits=LIMITS))
     caller = await net.caller(proxy)
     if row.phase in ("idle", "at the next request"):
         await caller.send(HEAD + BODY)
         assert (await caller.answer()).status == 200
         if row.phase == "idle" and row.action in ("close", "reset", "garbage"):
-            await acted.wait()
+            await failing.acted.wait()
             await net.until(lambda: proxy.core.upstream_connections == 0)
     if row.phase == "in the request":
         await caller.send(HEAD + BODY[:4])
         await net.until(lambda: server.connections)
         async with asyncio.timeout(5):
-            await acted.wait()
+            await failing.acted.wait()
         if row.action in ("close", "reset"):
             await net.until(lambda: proxy.exchanges)
         await caller.send(BODY[4:])
