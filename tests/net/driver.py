@@ -27,6 +27,7 @@ Pieces = Sequence[bytes]
 Answering = Callable[[Message], Pieces]
 CLOSE = b"<close>"
 RESET = b"<reset>"
+PRIMARY_PORT = 1
 
 
 class _Socket:
@@ -153,9 +154,10 @@ class Caller:
 class Origin:
     """The model server's end of one connection."""
 
-    def __init__(self, stage: Stage, transport: FakeTransport) -> None:
+    def __init__(self, stage: Stage, transport: FakeTransport, port: int) -> None:
         self.stage = stage
         self.transport = transport
+        self.answering = stage.answering if port == PRIMARY_PORT else stage.shadowing
         self.looked = 0
         self.position = 0
 
@@ -174,7 +176,7 @@ class Origin:
             return  # `requests` will say so
         for request in complete:
             self.position = request.end
-            self.transport.coming.extend(self.stage.answering(request))
+            self.transport.coming.extend(self.answering(request))
             self.stage.active = True
 
     def requests(self) -> list[Message]:
@@ -198,10 +200,11 @@ class _Loop:
     def call_later(self, _delay: float, callback: Any, *args: Any) -> asyncio.Handle:
         return asyncio.Handle(callback, args, self._loop)
 
-    async def create_connection(self, factory: Callable[[], asyncio.Protocol], *_a: Any, **_k: Any) -> Any:
+    async def create_connection(self, factory: Callable[[], asyncio.Protocol], _host: str, port: int, **_k: Any) -> Any:
         protocol = factory()
         transport = FakeTransport(self._stage, protocol)
-        self._stage.origins.append(Origin(self._stage, transport))
+        made = self._stage.origins if port == PRIMARY_PORT else self._stage.shadows
+        made.append(Origin(self._stage, transport, port))
         protocol.connection_made(transport)
         self._stage.active = True
         return transport, protocol
@@ -220,12 +223,14 @@ class _Records(list[Any]):
 class Stage:
     """One core, its callers and its model server."""
 
-    def __init__(self, plan: LinkedPlan, answering: Answering) -> None:
+    def __init__(self, plan: LinkedPlan, answering: Answering, shadowing: Answering = lambda _: ()) -> None:
         self.loop = asyncio.get_running_loop()
         self.active = False
         self.transports: list[FakeTransport] = []
         self.origins: list[Origin] = []
+        self.shadows: list[Origin] = []
         self.answering = answering
+        self.shadowing = shadowing
         self.core = Core(_Loop(self, self.loop), plan, name="0")  # type: ignore[arg-type]
         self.records = _Records()
         self.core.log = self.records  # type: ignore[assignment]
@@ -241,7 +246,7 @@ class Stage:
             for transport in list(self.transports):
                 if transport.deliver():
                     self.active = True
-            for origin in self.origins:
+            for origin in [*self.origins, *self.shadows]:
                 origin.look()
             await asyncio.sleep(0)
             quiet = 0 if self.active else quiet + 1
@@ -258,6 +263,9 @@ class Stage:
         for connection in list(core.connections):
             connection.abort()
         await self.settle()
+        for runner in core.shadow_runners:
+            runner.drain()
+            runner.pool.retire()
         for pool in list(core._pools.values()):
             pool.retire()
         await self.settle()
@@ -268,10 +276,13 @@ class Stage:
 
 
 def plan(**changes: Any) -> LinkedPlan:
-    """One route to one model server; `changes` are fields of the plan, `upstream` and `route` of those."""
-    upstream = Upstream("a", ["127.0.0.1:1"], **changes.pop("upstream", {}))
+    """One route to the model server `a`, and `b` for a shadow; `changes` are fields of the plan, `upstream` and `route` of those."""
+    upstreams = {
+        "a": Upstream("a", ["127.0.0.1:1"], **changes.pop("upstream", {})),
+        "b": Upstream("b", ["127.0.0.1:2"]),
+    }
     route = Route("r", Match(), "a", **{"unit": [UnitSource("header", "x-user-id")], **changes.pop("route", {})})
-    settings = {"upstreams": {"a": upstream}, "routes": [route], "unit_key": b"k" * 32, **changes}
+    settings = {"upstreams": upstreams, "routes": [route], "unit_key": b"k" * 32, **changes}
     return link_plan(Plan(**settings))
 
 

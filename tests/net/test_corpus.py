@@ -10,10 +10,16 @@ import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import partial
+from time import monotonic
 from typing import Any
 
 import pytest
 
+from proxy.control.messages import ActiveFault, Lease
+from proxy.exchange.records import Leg
+from proxy.plan.data import Fault, Shadow
+from proxy.predictions.rules import Bias
 from tests.net import corpus_answers, corpus_requests
 from tests.net.corpus_requests import EITHER, NEXT, PASS, Got
 from tests.net.driver import CLOSE, Caller, Pieces, Stage, echo, plan
@@ -175,4 +181,78 @@ def judge_what_came(case: corpus_answers.Case, caller: Caller) -> str:
 async def test_an_answer_is_relayed_in_one_reading_or_not_at_all(group: str, way: str) -> None:
     """RFC 9112 section 6: relayed complete, or a 502, or a cut; and what follows belongs to the next request."""
     wrong = [f"{case.title}: {problem}" for case in ANSWERS[group] if (problem := await judge_answer(case, way))]
+    assert not wrong, "\n".join(wrong)
+
+
+SHADOWED = plan(shadows={"s": Shadow("s", "b", max_concurrency=1)}, route={"shadows": ["s"]})
+
+
+@pytest.mark.parametrize("group", ANSWERS)
+async def test_no_answer_of_a_shadow_is_felt_and_each_leg_ends_once(group: str) -> None:
+    """Whatever a shadow's server says, the primary's answer is untouched, and its one leg has one outcome."""
+    wrong = []
+    for case in ANSWERS[group]:
+        stage = Stage(SHADOWED, echo, lambda _, case=case: answer_pieces(case, "whole"))  # type: ignore[misc]
+        caller = stage.caller()
+        for _ in range(2):
+            await caller.send(
+                b"%b /p HTTP/1.1\r\nhost: a\r\n\r\n" % (case.method if case.method != b"POST" else b"GET")
+            )
+        statuses = [a.status for a in read_answers(caller.received, [case.method] * 2, ended=False) if a.complete]
+        await stage.close()
+        legs = [record.outcome for record in stage.records if isinstance(record, Leg)]
+        right = {"sent"} if case.verdict == corpus_answers.RELAY else {"error", "sent", "drained"}
+        if statuses != [200, 200] or len(legs) != 2 or not set(legs) <= right:
+            wrong.append(f"{case.title}: answers {statuses}, legs {legs}")
+    assert not wrong, "\n".join(wrong)
+
+
+DEGRADED = plan(faults={"f": Fault("f", Bias(1.0), dose=1.0, max_duration_s=60.0)})
+
+
+@pytest.mark.parametrize("group", ANSWERS)
+async def test_answers_to_be_degraded_are_read_as_strictly(group: str) -> None:
+    """A fault on predictions collects the answer and frames it anew; what cannot be changed goes on unchanged."""
+
+    def answering(case: corpus_answers.Case, request: Message) -> Pieces:
+        return echo(request) if request.target == b"/next" else answer_pieces(case, "whole")
+
+    wrong = []
+    for case in ANSWERS[group]:
+        stage = Stage(DEGRADED, partial(answering, case))
+        stage.core.leases.renew(Lease([ActiveFault("f", "f-1", 60.0)]), stage.core.plan.faults, monotonic())
+        caller = stage.caller()
+        await caller.send(b"%b /p HTTP/1.1\r\nhost: a\r\nx-user-id: u\r\n\r\n" % case.method)
+        await caller.send(NEXT)
+        if problem := judge_what_came(case, caller):
+            wrong.append(f"{case.title}: {problem}")
+        await stage.close()
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("group", ANSWERS)
+async def test_callers_of_http_1_0_get_no_chunks_and_no_ambiguity(group: str) -> None:
+    """Their answers end with a length or with the connection; one that is incomplete ends with a reset."""
+    wrong = []
+    for case in ANSWERS[group]:
+        stage = Stage(PLAN, lambda _, case=case: answer_pieces(case, "whole"))  # type: ignore[misc]
+        caller = stage.caller()
+        await caller.send(b"%b /p HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n" % case.method)
+        ended = caller.closed and not caller.cut
+        try:
+            answers = read_answers(caller.received, [case.method], ended=ended)
+        except AssertionError as error:
+            wrong.append(f"{case.title}: {error}")
+            continue
+        finally:
+            await stage.close()
+        complete = [(a.status, a.body) for a in answers if a.complete]
+        coded = any(a.all(b"transfer-encoding") for a in answers)
+        relayed = complete == [(case.status, case.body)]
+        refused = bool(complete) and complete[0][0] == 502
+        right = {"relay": relayed, "bad": refused, "cut": refused or not complete}.get(
+            case.verdict, relayed or refused or not complete
+        )
+        if coded or not right:
+            wrong.append(f"{case.title}: got {complete}, coded {coded}, cut {caller.cut}")
     assert not wrong, "\n".join(wrong)
