@@ -336,6 +336,7 @@ class Config(Model):
     workers: Annotated[int | Literal["auto"], either("auto", count(1, 256))] = Field(
         default=1, description="worker processes; auto: one per core"
     )
+    spare: Flag = Field(default=True, description="a worker in reserve that takes the place of one that dies, at once")
     analyst: Flag = Field(default=True, description="off: segments are kept for another analyst")
     listeners: Annotated[list[Listener], ONE_OR_MORE] = Field(
         default=[Listener(address=DEFAULT_LISTENER)], min_length=1, description="where callers are served"

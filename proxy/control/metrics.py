@@ -34,6 +34,7 @@ CATALOGUE: Final = {
         Metric("request_duration_seconds", "histogram", ("route", "arm"), "From the request's head to the end of its answer.", DURATION_BUCKETS),
         Metric("overhead_seconds", "histogram", ("route",), "Time that Parallax itself added to an exchange.", OVERHEAD_BUCKETS),
         Metric("connections", "gauge", ("worker", "side"), "Open connections."),
+        Metric("closed_connections", "counter", ("reason",), "Connections of callers closed to even out workers (rebalance) or at the deadline of a drain (drain_idle, drain_open)."),
         Metric("requests_in_flight", "gauge", ("worker",), "Exchanges not yet finished."),
         Metric("rejected_requests", "counter", ("reason",), "Requests refused before a decision."),
         Metric("upstream_errors", "counter", ("upstream", "error"), "Failures of upstreams; injected faults are not among them."),
@@ -54,5 +55,8 @@ CATALOGUE: Final = {
         Metric("reloads", "counter", ("result",), "Reloads of the configuration."),
         Metric("restarts", "counter", ("role",), "Children that were started again."),
         Metric("workers_ready", "gauge", (), "Workers that run the current plan."),
+        Metric("spares_ready", "gauge", (), "Workers in reserve that run the current plan."),
+        Metric("takeovers", "counter", (), "Dead workers whose place a spare took."),
+        Metric("upgrades", "counter", ("result",), "Upgrades of the whole program."),
     )
 }  # fmt: skip

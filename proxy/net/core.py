@@ -48,6 +48,9 @@ class Core:
         self.log: LogWriter | None = None
         self.connections: set[Downstream] = set()
         self.draining = False
+        # Whether answers say `Connection: close`: all while draining, or as many as are to be shed.
+        self.closing = False
+        self.shedding = 0
         self.on_connection_closed: Callable[[], None] | None = None
         self._pools: dict[str, Pool] = {}
         self._shadows: dict[str, ShadowRunner] = {}
@@ -173,6 +176,22 @@ class Core:
             hashed = blake2b(unit.encode(), key=plan.data.unit_key, digest_size=16).hexdigest()
             self._hashes[unit] = hashed
         return hashed
+
+    def drain(self) -> None:
+        """From now on every answer is the last of its connection."""
+        self.draining = self.closing = True
+
+    def shed(self, connections: int) -> None:
+        """Let the next `connections` answers be the last of theirs; replaces what was asked before."""
+        self.shedding = connections
+        self.closing = self.draining or connections > 0
+
+    def closes_next(self) -> bool:
+        """Asked while `closing`, once per answer that could keep its connection: whether this one closes it."""
+        if not self.draining:
+            self.counters.add("closed_connections", "rebalance")
+            self.shed(self.shedding - 1)
+        return True
 
     def connection_closed(self) -> None:
         """A caller's connection is gone."""

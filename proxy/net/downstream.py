@@ -133,7 +133,7 @@ class Downstream(asyncio.Protocol):
 
     def connection_line(self) -> bytes:
         """The `connection:` header line of an answer that starts now."""
-        if self.core.draining or not self.keep_alive:
+        if not self.keep_alive or (self.core.closing and self.core.closes_next()):
             self.keep_alive = False
             return _CLOSE
         return _KEEP if self.version == "1.0" else b""

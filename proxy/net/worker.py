@@ -1,8 +1,11 @@
-"""The worker process: `python -m proxy.net.worker --fd N --control PATH --index I`.
+"""The worker process: `python -m proxy.net.worker --place I:FD,FD --control PATH --index I`.
 
 It accepts on sockets that the supervisor opened, runs the plan that the supervisor sends, keeps fault
 leases, reports counters once a second and drains when told to. It goes on without a supervisor: with its
 last plan, and with every fault ended after `LEASE_S` of silence.
+
+A spare has the sockets of every place and no place of its own: everything is loaded and linked, and it
+waits to be told whose place to take. Without a supervisor there is nobody to tell it, so it ends.
 """
 
 from __future__ import annotations
@@ -14,9 +17,8 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -25,16 +27,31 @@ import uvloop
 
 from proxy import __version__
 from proxy.control.channel import Channel
-from proxy.control.messages import Drain, Hello, Lease, Message, NewPlan, PlanTaken, Sample, Stats
+from proxy.control.messages import (
+    LEASE_S,
+    SPARE,
+    Drain,
+    HandOver,
+    Hello,
+    Lease,
+    Message,
+    NewPlan,
+    PlanTaken,
+    Sample,
+    Shed,
+    Stats,
+    TakePlace,
+)
 from proxy.net.core import Core
 from proxy.net.downstream import Downstream
+from proxy.net.listeners import Listeners
 from proxy.net.logwriter import LogWriter
 from proxy.net.report import report_failure
 from proxy.plan.data import Plan, decode_plan
 from proxy.plan.link import LinkedPlan, link_plan
 
 STATS_EVERY_S: Final = 1.0
-BACKLOG: Final = 4096
+DRAIN_LOOK_S: Final = 0.05
 _EMPTY: Final = Plan(upstreams={}, routes=[])
 
 
@@ -43,15 +60,23 @@ def _link(data: bytes) -> LinkedPlan:
 
 
 class Worker:
-    """One data plane process."""
+    """One data plane process.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, control: Path, index: int, fds: list[int]) -> None:
+    Args:
+        loop: the loop that it runs on.
+        control: the Unix socket of the supervisor.
+        index: its place, or `SPARE`.
+        fds: the listening sockets of the places that it may fill.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, control: Path, index: int, fds: dict[int, list[int]]
+    ) -> None:
         self._loop = loop
         self._index = index
-        self._sockets = [socket.socket(fileno=fd) for fd in fds]
-        self._servers: list[asyncio.Server] = []
         self._spool = control.parent / "spool"
         self._core = Core(loop, link_plan(_EMPTY), name=str(index))
+        self._listeners = Listeners(loop, lambda: Downstream(self._core), self._own, fds)
         self._plan_version = ""
         self._leases: Lease = Lease()
         self._lease_timer: asyncio.TimerHandle | None = None
@@ -89,7 +114,8 @@ class Worker:
     # -- control
 
     def _hello(self) -> Hello:
-        return Hello("worker", self._index, os.getpid(), __version__, self._plan_version)
+        sockets = self._listeners.accepting
+        return Hello("worker", self._index, os.getpid(), __version__, self._plan_version, sockets)
 
     def _on_message(self, message: Message) -> None:
         match message:
@@ -98,6 +124,12 @@ class Worker:
             case Lease():
                 self._leases = message
                 self._renew_leases()
+            case TakePlace():
+                self._own(self._take_place(message.index))
+            case Shed():
+                self._core.shed(message.connections)
+            case HandOver():
+                self._own(self._hand_over(message.path))
             case Drain():
                 self.drain(message.deadline_s)
             case _:
@@ -119,19 +151,37 @@ class Worker:
             self._channel.send(PlanTaken(message.version))
 
     def _use(self, plan: LinkedPlan) -> None:
-        core = self._core
-        if core.log is None and plan.data.log.enabled:
-            core.log = LogWriter(self._spool, worker=core.name, settings=plan.data.log)
-        core.use_plan(plan)
+        self._core.use_plan(plan)
+        self._open_log()
         self._renew_leases()
 
-    async def _listen(self) -> None:
-        if self._servers or self._core.draining:
+    def _open_log(self) -> None:
+        """Begin the log, once there is a place in whose name it is written and a plan that wants it."""
+        core = self._core
+        settings = core.plan.data.log
+        if core.log is None and settings.enabled and self._index != SPARE:
+            core.log = LogWriter(self._spool, worker=core.name, settings=settings)
+
+    async def _take_place(self, index: int) -> None:
+        """Stop being a spare: from here on everything is as if this process had begun as worker `index`."""
+        if self._index != SPARE:
             return
-        factory: Callable[[], Downstream] = lambda: Downstream(self._core)  # noqa: E731
-        for sock in self._sockets:
-            sock.setblocking(False)  # noqa: FBT003 - the signature of the standard library
-            self._servers.append(await self._loop.create_server(factory, sock=sock, backlog=BACKLOG))
+        self._index = index
+        self._core.name = str(index)
+        if self._plan_version:
+            self._open_log()
+            await self._listen()
+            self._send_stats()
+
+    async def _listen(self) -> None:
+        if self._index != SPARE and not self._listeners.accepting and not self._core.draining:
+            await self._listeners.open(self._index)
+
+    async def _hand_over(self, path: str) -> None:
+        try:
+            await self._loop.run_in_executor(None, self._listeners.hand_over, path)
+        except OSError as error:
+            report_failure("handing over the listening sockets", error)
 
     def _renew_leases(self) -> None:
         core = self._core
@@ -151,9 +201,14 @@ class Worker:
     # -- stats
 
     async def _report(self) -> None:
+        alone_since = monotonic()
         while True:
             await asyncio.sleep(STATS_EVERY_S)
             self._send_stats()
+            if self._channel.connected or self._index != SPARE:
+                alone_since = monotonic()
+            elif monotonic() - alone_since > LEASE_S:
+                self._done.set()  # and its copies of the sockets of others are closed with it
 
     def _send_stats(self) -> None:
         core = self._core
@@ -178,6 +233,7 @@ class Worker:
             "connections": len(core.connections),
             "in_flight": in_flight,
             "live_faults": ",".join(sorted(fault.name for fault, running in core.leases.live if running)),
+            "spare": self._index == SPARE,
             "idle_closed_at_drain": self._closed_idle,
             "log_error": log.last_error if log is not None else "",
         }
@@ -203,27 +259,29 @@ class Worker:
             return
         self._drain_deadline = deadline
         if not core.draining:
-            core.draining = True
-            for server in self._servers:
-                server.close()
+            core.drain()
+            self._listeners.close()
             core.on_connection_closed = self._maybe_finish
         self._loop.call_later(deadline_s, self._finish)
         self._maybe_finish()
 
     def _maybe_finish(self) -> None:
         core = self._core
-        if core.draining and not core.connections and not any(r.active or r.waiting for r in core.shadow_runners):
+        if not core.draining or core.connections:
+            return
+        if self._listeners.adopting or any(runner.active or runner.waiting for runner in core.shadow_runners):
+            # Nobody tells when these are done: look again until they are or the deadline ends them.
+            self._loop.call_later(DRAIN_LOOK_S, self._maybe_finish)
+        else:
             self._done.set()
-        elif core.draining and not core.connections:
-            # Only shadows are left: look again until they are done or the deadline ends them.
-            self._loop.call_later(0.05, self._maybe_finish)
 
     def _finish(self) -> None:
         if self._done.is_set() or monotonic() < self._drain_deadline - 1e-3:
             return
         for connection in list(self._core.connections):
-            if connection.current is None:
-                self._closed_idle += 1
+            idle = connection.current is None
+            self._core.counters.add("closed_connections", "drain_idle" if idle else "drain_open")
+            self._closed_idle += idle
             connection.abort()
         self._done.set()
 
@@ -231,7 +289,7 @@ class Worker:
 def main() -> None:
     """Parse the arguments and run the worker; what goes wrong is said in a sentence."""
     parser = argparse.ArgumentParser(prog="proxy.net.worker")
-    parser.add_argument("--fd", type=int, action="append", default=[])
+    parser.add_argument("--place", type=_read_place, action="append", default=[], metavar="INDEX:FD,FD")
     parser.add_argument("--control", type=Path, required=True)
     parser.add_argument("--index", type=int, default=0)
     args = parser.parse_args()
@@ -239,10 +297,15 @@ def main() -> None:
     # Few objects per request and no cycles that survive it: collect rarely (measured: pauses made p99).
     gc.set_threshold(50_000, 20, 100)
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(_run(args.control, args.index, args.fd))
+        uvloop.run(_run(args.control, args.index, dict(args.place)))
 
 
-async def _run(control: Path, index: int, fds: list[int]) -> None:
+def _read_place(text: str) -> tuple[int, list[int]]:
+    place, _, numbers = text.partition(":")
+    return int(place), [int(number) for number in numbers.split(",") if number]
+
+
+async def _run(control: Path, index: int, fds: dict[int, list[int]]) -> None:
     await Worker(asyncio.get_running_loop(), control=control, index=index, fds=fds).run()
 
 

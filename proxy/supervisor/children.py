@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 import proxy
 from proxy.control.channel import report_failure
+from proxy.control.messages import SPARE
 
 # A first death is mended at once; one that repeats is slowed down, but never so much that the
 # connections queued on the worker's socket would give up.
@@ -52,28 +53,42 @@ def backoff_s(quick_deaths: int) -> float:
 State = Literal["starting", "running", "waiting", "stopping", "stopped"]
 
 
+Successor = Callable[[int], "asyncio.subprocess.Process | None"]
+
+
 class Child:
     """One place for a process.
 
     Args:
         role: `worker` or `analyst`.
-        index: which of its role.
+        index: which of its role; `SPARE` is the place of the worker in reserve.
         command: the program and its arguments.
         fds: descriptors it inherits under the same numbers; they stay open here.
         on_exit: called with the pid of each process that ended.
+        successor: asked, when the process has ended, for one that runs already and takes the place of this index.
     """
 
     def __init__(
-        self, role: str, index: int, command: Sequence[str], fds: Sequence[int], on_exit: Callable[[int], None]
+        self,
+        role: str,
+        index: int,
+        command: Sequence[str],
+        fds: Sequence[int],
+        on_exit: Callable[[int], None],
+        *,
+        successor: Successor | None = None,
     ) -> None:
         self.role = role
         self.index = index
         self.restarts = 0
+        self.takeovers = 0
         self.state: State = "stopped"
         self._command = command
         self._fds = fds
         self._on_exit = on_exit
+        self._successor = successor
         self._process: asyncio.subprocess.Process | None = None
+        self._given_away = asyncio.Event()
         self._stop = asyncio.Event()
         self._started_at = 0.0
         self._quick_deaths = 0
@@ -81,6 +96,8 @@ class Child:
     @property
     def name(self) -> str:
         """What to call it in a message."""
+        if self.index == SPARE:
+            return f"spare {self.role}"
         return f"worker {self.index}" if self.role == "worker" else self.role
 
     @property
@@ -90,15 +107,19 @@ class Child:
 
     @property
     def age_s(self) -> float:
-        """For how long the present process has been running."""
+        """For how long the present process has been filling the place."""
         return time.monotonic() - self._started_at
 
     async def run(self) -> None:
         """Keep the place filled until `stop` is called and the process has ended."""
+        successor: asyncio.subprocess.Process | None = None
         while not self._stop.is_set():
-            code = await self._run_once()
+            code = await self._run_once(successor)
+            successor = None
             if self._stop.is_set():
                 break
+            if code is None:
+                continue  # given away: that one lives, and another is needed
             if self.age_s >= HEALTHY_AFTER_S:
                 self._quick_deaths = 0
             wait_s = backoff_s(self._quick_deaths)
@@ -108,30 +129,61 @@ class Child:
             log.warning(
                 "%s %s, starting it again%s", self.name, describe_exit(code), f" in {wait_s:g} s" if wait_s else ""
             )
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), wait_s)
+            if wait_s:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), wait_s)
+            if not self._stop.is_set() and (successor := self._find_successor()) is not None:
+                log.info("%s: the spare (pid %d) has taken its place", self.name, successor.pid)
         self.state = "stopped"
 
-    async def _run_once(self) -> int:
+    def _find_successor(self) -> asyncio.subprocess.Process | None:
+        found = self._successor(self.index) if self._successor is not None else None
+        self.takeovers += found is not None
+        return found
+
+    async def _run_once(self, successor: asyncio.subprocess.Process | None = None) -> int | None:
+        """Fill the place until its process ended; None when it was given away instead."""
         self.state = "starting"
         self._started_at = time.monotonic()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=self._fds,
-                env=child_environment(),
-                start_new_session=True,
-            )
+            process = successor or await self._spawn()
         except OSError as error:
             report_failure(f"starting {self.name}", error)
             return 127  # as a shell would say
         self._process = process
         self.state = "running"
-        code = await process.wait()
+        code = await self._watch(process)
         self._process = None
-        self._on_exit(process.pid)
+        if code is not None:
+            self._on_exit(process.pid)
         return code
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=self._fds,
+            env=child_environment(),
+            start_new_session=True,
+        )
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> int | None:
+        self._given_away.clear()
+        ended, given = asyncio.ensure_future(process.wait()), asyncio.ensure_future(self._given_away.wait())
+        try:
+            await asyncio.wait({ended, given}, return_when=asyncio.FIRST_COMPLETED)
+            return None if self._given_away.is_set() else ended.result()
+        finally:
+            ended.cancel()
+            given.cancel()
+
+    def give_away(self) -> asyncio.subprocess.Process | None:
+        """Take the process out of this place, for another; a new one is started here."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return None
+        self._given_away.set()
+        return process
 
     def stop(self) -> None:
         """Do not start it again; the process itself is told elsewhere."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from proxy.control.messages import Drain, PlanTaken
+from proxy.control.messages import SPARE, Drain, PlanTaken
 from proxy.supervisor.children import Child
 from proxy.supervisor.hub import Hub
 from proxy.supervisor.state_dir import StateDir
@@ -37,46 +37,78 @@ class Crew:
     Args:
         state: where they find the supervisor and each other.
         sockets: per worker the sockets that it inherits.
+        promote: tells the spare of this pid to serve as the worker of this index; False if it cannot.
         analyst: whether there is one.
+        spare: whether a worker stands in reserve.
     """
 
-    def __init__(self, state: StateDir, sockets: list[list[socket.socket]], *, analyst: bool) -> None:
+    def __init__(
+        self,
+        state: StateDir,
+        sockets: list[list[socket.socket]],
+        promote: Callable[[int, int], bool],
+        *,
+        analyst: bool,
+        spare: bool,
+    ) -> None:
         self.taken: dict[int, PlanTaken] = {}
         self.heard: dict[int, float] = {}
         self.hurry = asyncio.Event()
+        self._promote = promote
         self._places: dict[Child, asyncio.Task[None]] = {}
-        self.workers: list[Child] = []
-        for index, listeners in enumerate(sockets):
-            fds = [listener.fileno() for listener in listeners]
-            flags = [part for fd in fds for part in ("--fd", str(fd))]
-            command = [
-                *WORKER,
-                *flags,
-                "--control",
-                str(state.control_socket),
-                "--index",
-                str(index),
-            ]
-            self.workers.append(Child("worker", index, command, fds, self._on_exit))
+        fds = {index: [listener.fileno() for listener in listeners] for index, listeners in enumerate(sockets)}
+        self.workers = [self._worker(state, index, {index: numbers}) for index, numbers in fds.items()]
+        self.spare = self._worker(state, SPARE, fds) if spare else None
         command = [*ANALYST, "--state", str(state.path)]
         self.analyst = Child("analyst", 0, command, (), self._on_exit) if analyst else None
 
+    def _worker(self, state: StateDir, index: int, fds: dict[int, list[int]]) -> Child:
+        command = [*WORKER, "--control", str(state.control_socket), "--index", str(index)]
+        for place, numbers in fds.items():
+            command += ["--place", f"{place}:{','.join(map(str, numbers))}"]
+        inherited = [number for numbers in fds.values() for number in numbers]
+        return Child(
+            "worker", index, command, inherited, self._on_exit, successor=None if index == SPARE else self._succeed
+        )
+
+    def _succeed(self, index: int) -> asyncio.subprocess.Process | None:
+        """Give the spare the place of the dead worker `index`, if it is ready for that."""
+        spare = self.spare
+        if spare is None or spare.pid is None or not self._promote(spare.pid, index):
+            return None
+        return spare.give_away()
+
     def start(self, own: Own) -> None:
-        """Fill every place and keep it filled."""
+        """Fill every place and keep it filled; that of the spare comes when the workers serve."""
         for child in self.all():
-            self._places[child] = own(child.run())
+            if child is not self.spare:
+                self._places[child] = own(child.run())
+
+    def start_spare(self, own: Own) -> None:
+        """Have a worker in reserve from now on; it would only slow the start of those that serve."""
+        if self.spare is not None and self.spare not in self._places:
+            self._places[self.spare] = own(self.spare.run())
 
     def all(self) -> list[Child]:
         """Every place."""
-        return [*self.workers, *([self.analyst] if self.analyst else [])]
+        others = (self.spare, self.analyst)
+        return [*self.workers, *(child for child in others if child is not None)]
 
     def pids(self) -> set[int]:
         """The processes that fill the places now."""
         return {child.pid for child in self.all() if child.pid is not None}
 
     def worker_pids(self) -> set[int]:
-        """The same, workers only."""
-        return {child.pid for child in self.workers if child.pid is not None}
+        """The same, workers only, the spare among them."""
+        return {child.pid for child in self.all() if child.role == "worker" and child.pid is not None}
+
+    def at_the_door(self) -> list[Child]:
+        """Those that hold listening sockets: all workers and the spare."""
+        return [child for child in self.all() if child.role == "worker"]
+
+    def takeovers(self) -> int:
+        """How often a spare took the place of a dead worker."""
+        return sum(child.takeovers for child in self.workers)
 
     def restarts(self, role: str) -> int:
         """How often children of a role were started again."""
@@ -89,7 +121,7 @@ class Crew:
 
     def replace_silent(self, steady: float) -> None:
         """Kill workers that have not said anything for long; they are started again."""
-        for child in self.workers:
+        for child in self.at_the_door():
             last = self.heard.get(child.pid or 0)
             if last is not None and steady - last > SILENT_AFTER_S and child.age_s > SILENT_AFTER_S:
                 log.error("%s (pid %s) has been silent for %g s, replacing it", child.name, child.pid, SILENT_AFTER_S)

@@ -67,6 +67,7 @@ def _settings(config: Config) -> Settings:
         metrics=None if config.admin.metrics == "off" else config.admin.metrics,
         token_file=config.admin.token_file,
         max_dose=config.faults.max_dose,
+        spare=config.spare,
     )
 
 

@@ -25,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True):
     metrics: str | None
     token_file: str | None
     max_dose: float
+    spare: bool = True
 
 
 class Parsed(msgspec.Struct, tag="parsed"):
@@ -66,7 +67,7 @@ class ParseRequest(msgspec.Struct):
 
 Reply = Parsed | ParsedFault | Refused
 
-RESTART_SETTINGS = ("state", "workers", "listeners", "analyst", "admin", "metrics", "token_file")
+RESTART_SETTINGS = ("state", "workers", "listeners", "analyst", "admin", "metrics", "token_file", "spare")
 
 
 def needing_restart(running: Settings, wanted: Settings) -> list[str]:

@@ -39,6 +39,7 @@ def build_status(supervisor: Supervisor) -> dict[str, Any]:
         },
         "requests": totals.total("requests"),
         "workers": [_worker(supervisor, child) for child in supervisor.crew.workers],
+        "spare": _spare(supervisor),
         "analyst": _analyst(supervisor, totals),
         "upstreams": _upstreams(supervisor, totals),
         "experiments": _experiments(supervisor, totals),
@@ -87,8 +88,14 @@ def _worker(supervisor: Supervisor, child: Child) -> dict[str, Any]:
         "connections": own.by_label("connections", "side"),
         "requests": own.total("requests"),
         "restarts": child.restarts,
+        "takeovers": child.takeovers,
         "health": stats.state if stats else {},
     }
+
+
+def _spare(supervisor: Supervisor) -> dict[str, Any] | None:
+    child = supervisor.crew.spare
+    return None if child is None else {"pid": child.pid, "state": _worker_state(supervisor, child)}
 
 
 def _worker_state(supervisor: Supervisor, child: Child) -> str:

@@ -26,7 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy.control.channel import report_failure
-from proxy.control.messages import Drain, Lease, Message, NewPlan, PlanTaken, Stats
+from proxy.control.messages import Drain, Lease, Message, NewPlan, PlanTaken, Shed, Stats, TakePlace
 from proxy.errors import ParallaxError
 from proxy.supervisor.children import reap_strangers
 from proxy.supervisor.crew import Crew
@@ -36,6 +36,7 @@ from proxy.supervisor.ledger import Ledger, Totals
 from proxy.supervisor.orphans import Orphans, is_alive
 from proxy.supervisor.plans import parse
 from proxy.supervisor.probe import endpoints_of, find_unreachable
+from proxy.supervisor.rebalance import Rebalancer
 from proxy.supervisor.settings import Parsed, ParsedFault, ParseRequest, Refused, needing_restart
 from proxy.supervisor.sockets import close_all
 from proxy.supervisor.state_dir import StateDir
@@ -78,7 +79,7 @@ class Supervisor:
         self.settings = parsed.settings
         self.started = now()
         self.ledger = Ledger()
-        self.crew = Crew(state, sockets, analyst=parsed.settings.analyst)
+        self.crew = Crew(state, sockets, self._promote, analyst=parsed.settings.analyst, spare=parsed.settings.spare)
         self.hub = Hub(self._on_hello, self._on_message)
         self.steering = Steering(state, parsed, self._tell_workers)
         self.reloads = {"ok": 0, "refused": 0}
@@ -88,6 +89,7 @@ class Supervisor:
         self._source = parsed.source
         self._sockets = sockets
         self._orphans = Orphans(state.control_socket, orphans)
+        self._rebalancer = Rebalancer()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch = FileWatch(take_signature(config))
         self._reloading = asyncio.Lock()
@@ -129,7 +131,7 @@ class Supervisor:
         close_all(self._sockets)  # the workers' copies are now the last: a port closes when its worker lets go
         self._ready_since = self._ready_since or 0.0
         self._orphans.see_to(self.hub, self._ready_since, deadline_s, time.monotonic())
-        await self.crew.send_home(self.crew.workers, self.hub, deadline_s)
+        await self.crew.send_home(self.crew.at_the_door(), self.hub, deadline_s)
         await self._orphans.wait()
         if self.crew.analyst is not None:
             # One that is just starting again has the whole spool to read, so it is waited for, not dismissed.
@@ -162,11 +164,22 @@ class Supervisor:
         self._settle()
         steady = time.monotonic()
         self.crew.replace_silent(steady)
+        self._rebalance()
         self._orphans.see_to(self.hub, self._ready_since, self.steering.plan.limits.drain_s, steady)
         if os.getpid() == 1 and not self._reloading.locked():
             reap_strangers(self.crew.pids())
         if self._watch.look(take_signature(self.config)) and not self.draining:
             self._own(self._reload_for(f"{self.config.name} changed"))
+
+    def _rebalance(self) -> None:
+        """Ask overfull workers to close some connections; not before every worker serves."""
+        pids = [child.pid or 0 for child in self.crew.workers]
+        if self.why_not_ready() or not all(pid in self.ledger.living for pid in pids):
+            return
+        counts = {pid: int(self.ledger.living[pid].state.get("connections") or 0) for pid in pids}
+        for pid, connections in self._rebalancer.step(counts).items():
+            if (peer := self.hub.peers.get(pid)) is not None:
+                peer.send(Shed(connections))
 
     def _settle(self) -> None:
         """Fold the snapshots of those that are gone for good."""
@@ -213,10 +226,19 @@ class Supervisor:
         if self.why_not_ready() or self._announced == version:
             return
         self._announced = version
+        self.crew.start_spare(self._own)
         log.info("ready: every worker (%d) runs plan %s", len(self.crew.workers), version)
         if self._ready_since is None:
             self._ready_since = time.monotonic()
             self._orphans.see_to(self.hub, self._ready_since, self.steering.plan.limits.drain_s, self._ready_since)
+
+    def _promote(self, pid: int, index: int) -> bool:
+        """Tell the spare to serve in place of worker `index`, if it could do so at once."""
+        taken, peer = self.crew.taken.get(pid), self.hub.peers.get(pid)
+        if self.draining or taken is None or taken.error or peer is None:
+            return False
+        peer.send(TakePlace(index))
+        return True
 
     def _tell_workers(self, message: NewPlan | Lease) -> None:
         self.hub.broadcast(message, self.crew.worker_pids())
@@ -301,7 +323,10 @@ class Supervisor:
         totals.values["fault_active"] = {(name,): float(name in running) for name in self.steering.desk.entries}
         totals.values["reloads"] = {(result,): float(count) for result, count in self.reloads.items()}
         totals.values["restarts"] = {(role,): float(self.crew.restarts(role)) for role in ("worker", "analyst")}
+        spare = self.crew.spare
         totals.values["workers_ready"] = {(): float(ready)}
+        totals.values["spares_ready"] = {(): float(spare is not None and self.crew.is_ready(spare, version))}
+        totals.values["takeovers"] = {(): float(self.crew.takeovers())}
         return totals
 
 

@@ -10,15 +10,27 @@ from pathlib import Path
 
 from proxy import __version__
 from proxy.control.channel import Channel
-from proxy.control.messages import Drain, Hello, HistogramSample, Lease, Message, NewPlan, PlanTaken, Sample, Stats
+from proxy.control.messages import (
+    SPARE,
+    Drain,
+    Hello,
+    HistogramSample,
+    Lease,
+    Message,
+    NewPlan,
+    PlanTaken,
+    Sample,
+    Stats,
+    TakePlace,
+)
 from proxy.control.metrics import DURATION_BUCKETS
 from proxy.plan.data import decode_plan
 
 
 class FakeWorker:
-    def __init__(self, index: int, control: Path, fds: list[int]) -> None:
+    def __init__(self, index: int, control: Path, places: dict[int, list[int]]) -> None:
         self.index = index
-        self.sockets = [socket.socket(fileno=fd) for fd in fds]
+        self.places = {place: [socket.socket(fileno=fd) for fd in fds] for place, fds in places.items()}
         self.channel = Channel(control, self.hello, self.on_message)
         self.version = ""
         self.requests = 0
@@ -35,18 +47,24 @@ class FakeWorker:
             case NewPlan():
                 decode_plan(message.plan)
                 self.version = message.version
-                if self.opening is None:
-                    self.opening = asyncio.ensure_future(self.listen())
+                self.open()
                 self.channel.send(PlanTaken(message.version))
             case Lease():
                 self.faults = [fault.name for fault in message.faults]
+            case TakePlace():
+                self.index = message.index
+                self.open()
             case Drain():
                 self.end.set()
             case _:
                 pass
 
+    def open(self) -> None:
+        if self.opening is None and self.index != SPARE:
+            self.opening = asyncio.ensure_future(self.listen())
+
     async def listen(self) -> None:
-        for listener in self.sockets:
+        for listener in self.places.pop(self.index):
             self.servers.append(await asyncio.start_server(self.serve, sock=listener))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,11 +107,12 @@ class FakeWorker:
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("stands_for")
-    parser.add_argument("--fd", type=int, action="append", default=[])
+    parser.add_argument("--place", action="append", default=[])
     parser.add_argument("--control", type=Path, required=True)
     parser.add_argument("--index", type=int, required=True)
     args = parser.parse_args()
-    await FakeWorker(args.index, args.control, args.fd).run()
+    places = {int(place): [int(fd) for fd in fds.split(",")] for place, fds in (p.split(":") for p in args.place)}
+    await FakeWorker(args.index, args.control, places).run()
 
 
 if __name__ == "__main__":
