@@ -21,6 +21,7 @@ HAND_OVER_TIMEOUT_S: Final = 2.0
 FDS_PER_MESSAGE: Final = 128
 
 Factory = Callable[[], asyncio.Protocol]
+Listening = tuple[int, socket.socket]
 Own = Callable[[Coroutine[None, None, None]], None]
 
 
@@ -29,19 +30,25 @@ class Listeners:
 
     Args:
         loop: where connections are accepted.
-        factory: makes the protocol of a connection.
+        factory_of: makes what makes the protocol of a connection, by the number of the listener.
         own: runs a coroutine that nobody waits for.
-        fds: the inherited descriptors of each place.
+        fds: the inherited descriptors of each place, each with the number of its listener.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, factory: Factory, own: Own, fds: Mapping[int, Sequence[int]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory_of: Callable[[int], Factory],
+        own: Own,
+        fds: Mapping[int, Sequence[tuple[int, int]]],
     ) -> None:
         self._loop = loop
-        self._factory = factory
+        self._factory_of = factory_of
         self._own = own
-        self._places = {place: [socket.socket(fileno=fd) for fd in numbers] for place, numbers in fds.items()}
-        self._open: list[socket.socket] = []
+        self._places: dict[int, list[Listening]] = {
+            place: [(listener, socket.socket(fileno=fd)) for listener, fd in pairs] for place, pairs in fds.items()
+        }
+        self._open: list[Listening] = []
         self._adopting = 0
         self._servers: list[asyncio.Server] = []
 
@@ -59,15 +66,16 @@ class Listeners:
         """Accept on the sockets of `place`, and let go of all others."""
         sockets = self._places.pop(place, [])
         self._forget_places()
-        for sock in sockets:
+        for listener, sock in sockets:
             sock.setblocking(False)  # noqa: FBT003 - the signature of the standard library
-            self._servers.append(await self._loop.create_server(self._factory, sock=sock, backlog=BACKLOG))
-            self._open.append(sock)
+            factory = self._factory_of(listener)
+            self._servers.append(await self._loop.create_server(factory, sock=sock, backlog=BACKLOG))
+            self._open.append((listener, sock))
 
     def close(self) -> None:
         """Take what is queued, then accept no more."""
-        for sock in self._open:
-            self._take_queued(sock)
+        for listener, sock in self._open:
+            self._take_queued(self._factory_of(listener), sock)
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -80,7 +88,7 @@ class Listeners:
         Raises:
             OSError: nobody took them.
         """
-        descriptors = [sock.fileno() for sock in self._open]
+        descriptors = [sock.fileno() for _, sock in self._open]
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(HAND_OVER_TIMEOUT_S)
             connection.connect(path)
@@ -90,11 +98,11 @@ class Listeners:
 
     def _forget_places(self) -> None:
         for sockets in self._places.values():
-            for sock in sockets:
+            for _, sock in sockets:
                 sock.close()
         self._places.clear()
 
-    def _take_queued(self, sock: socket.socket) -> None:
+    def _take_queued(self, factory: Factory, sock: socket.socket) -> None:
         """Accept what waits in the queue of a socket whose last copy this may be."""
         for _ in range(BACKLOG):
             try:
@@ -103,11 +111,11 @@ class Listeners:
                 return
             connection.setblocking(False)  # noqa: FBT003
             self._adopting += 1
-            self._own(self._adopt(connection))
+            self._own(self._adopt(factory, connection))
 
-    async def _adopt(self, connection: socket.socket) -> None:
+    async def _adopt(self, factory: Factory, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._factory, connection)
+            await self._loop.connect_accepted_socket(factory, connection)
         except OSError as error:
             report_failure("taking a queued connection", error)
             connection.close()

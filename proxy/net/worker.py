@@ -1,4 +1,4 @@
-"""The worker process: `python -m proxy.net.worker --place I:FD,FD --control PATH --index I`.
+"""The worker process: `python -m proxy.net.worker --place I:L=FD,L=FD --control PATH --index I`.
 
 It accepts on sockets that the supervisor opened, runs the plan that the supervisor sends, keeps fault
 leases, reports counters once a second and drains when told to. It goes on without a supervisor: with its
@@ -18,7 +18,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -66,17 +66,17 @@ class Worker:
         loop: the loop that it runs on.
         control: the Unix socket of the supervisor.
         index: its place, or `SPARE`.
-        fds: the listening sockets of the places that it may fill.
+        fds: the listening sockets of the places that it may fill, each with the number of its listener.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, control: Path, index: int, fds: dict[int, list[int]]
+        self, loop: asyncio.AbstractEventLoop, *, control: Path, index: int, fds: dict[int, list[tuple[int, int]]]
     ) -> None:
         self._loop = loop
         self._index = index
         self._spool = control.parent / "spool"
         self._core = Core(loop, link_plan(_EMPTY), name=str(index))
-        self._listeners = Listeners(loop, lambda: Downstream(self._core), self._own, fds)
+        self._listeners = Listeners(loop, self._factory, self._own, fds)
         self._plan_version = ""
         self._leases: Lease = Lease()
         self._lease_timer: asyncio.TimerHandle | None = None
@@ -172,6 +172,9 @@ class Worker:
             self._open_log()
             await self._listen()
             self._send_stats()
+
+    def _factory(self, _listener: int) -> Callable[[], Downstream]:
+        return lambda: Downstream(self._core)
 
     async def _listen(self) -> None:
         if self._index != SPARE and not self._listeners.accepting and not self._core.draining:
@@ -289,7 +292,7 @@ class Worker:
 def main() -> None:
     """Parse the arguments and run the worker; what goes wrong is said in a sentence."""
     parser = argparse.ArgumentParser(prog="proxy.net.worker")
-    parser.add_argument("--place", type=_read_place, action="append", default=[], metavar="INDEX:FD,FD")
+    parser.add_argument("--place", type=_read_place, action="append", default=[], metavar="INDEX:LISTENER=FD,...")
     parser.add_argument("--control", type=Path, required=True)
     parser.add_argument("--index", type=int, default=0)
     args = parser.parse_args()
@@ -300,12 +303,13 @@ def main() -> None:
         uvloop.run(_run(args.control, args.index, dict(args.place)))
 
 
-def _read_place(text: str) -> tuple[int, list[int]]:
-    place, _, numbers = text.partition(":")
-    return int(place), [int(number) for number in numbers.split(",") if number]
+def _read_place(text: str) -> tuple[int, list[tuple[int, int]]]:
+    place, _, pairs = text.partition(":")
+    listening = [pair.partition("=") for pair in pairs.split(",") if pair]
+    return int(place), [(int(listener), int(fd)) for listener, _, fd in listening]
 
 
-async def _run(control: Path, index: int, fds: dict[int, list[int]]) -> None:
+async def _run(control: Path, index: int, fds: dict[int, list[tuple[int, int]]]) -> None:
     await Worker(asyncio.get_running_loop(), control=control, index=index, fds=fds).run()
 
 

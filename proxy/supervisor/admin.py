@@ -7,6 +7,7 @@ DELETE /faults/{name}       end one
 POST   /faults/kill         end all, and let none begin
 POST   /faults/kill/reset   {"armed": true}
 POST   /reload              read the file again
+POST   /upgrade             become another installation of this program, or this one anew; see `upgrade.py`
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from proxy.config.scalars import parse_duration
 from proxy.supervisor.audit import to_line
 from proxy.supervisor.faults import Effect, Refusal
 from proxy.supervisor.guards import MAX_BODY_BYTES, answer_errors, guard, read_json_object, refuse, reply
+from proxy.supervisor.settings import UNIX
 from proxy.supervisor.status import build_status, describe_faults
 from proxy.supervisor.supervisor import Supervisor
+from proxy.supervisor.upgrade import Program
 
 WHO = "admin"
 
@@ -37,6 +40,7 @@ def make_admin_app(supervisor: Supervisor, token: str | None) -> web.Application
     app.router.add_post("/faults/kill/reset", api.reset)
     app.router.add_delete("/faults/{name}", api.stop_fault)
     app.router.add_post("/reload", api.reload)
+    app.router.add_post("/upgrade", api.upgrade)
     return app
 
 
@@ -94,6 +98,24 @@ class AdminApi:
         if outcome.problems:
             return reply({"error": "the file is refused, the running plan stays", **result}, 422)
         return reply(result)
+
+    async def upgrade(self, request: web.Request) -> web.StreamResponse:
+        """Rehearse, answer, and become the new program."""
+        try:
+            body = await read_json_object(request)
+            program = Program(**{key: str(value) for key, value in body.items() if key in ("python", "source")})
+        except ValueError as error:
+            return refuse(400, str(error))
+        if body and self._supervisor.settings.admin != UNIX:
+            return refuse(403, "python: only the owner of the admin socket may name a program; send SIGUSR2 or no body")
+        outcome = await self._supervisor.prepare_upgrade("admin API", program)
+        if outcome.result != "starting":
+            return reply({"error": "the upgrade is refused, nothing has changed", **dataclasses.asdict(outcome)}, 409)
+        response = reply(dataclasses.asdict(outcome), 202)
+        await response.prepare(request)
+        await response.write_eof()  # in the kernel's hands before this program is no more
+        self._supervisor.carry_out_upgrade(program)
+        return response
 
 
 def _read_name(value: object) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -15,6 +14,7 @@ from typing import Any, Final
 from proxy.control.messages import SPARE, Drain, PlanTaken
 from proxy.supervisor.children import Child
 from proxy.supervisor.hub import Hub
+from proxy.supervisor.sockets import Listening
 from proxy.supervisor.state_dir import StateDir
 
 # A worker says something every second; one that is silent this long serves nobody.
@@ -45,7 +45,7 @@ class Crew:
     def __init__(
         self,
         state: StateDir,
-        sockets: list[list[socket.socket]],
+        sockets: list[list[Listening]],
         promote: Callable[[int, int], bool],
         *,
         analyst: bool,
@@ -56,17 +56,19 @@ class Crew:
         self.hurry = asyncio.Event()
         self._promote = promote
         self._places: dict[Child, asyncio.Task[None]] = {}
-        fds = {index: [listener.fileno() for listener in listeners] for index, listeners in enumerate(sockets)}
-        self.workers = [self._worker(state, index, {index: numbers}) for index, numbers in fds.items()]
-        self.spare = self._worker(state, SPARE, fds) if spare else None
+        places = dict(enumerate(sockets))
+        self.workers = [self._worker(state, index, {index: listening}) for index, listening in places.items()]
+        self.spare = self._worker(state, SPARE, places) if spare else None
         command = [*ANALYST, "--state", str(state.path)]
         self.analyst = Child("analyst", 0, command, (), self._on_exit) if analyst else None
 
-    def _worker(self, state: StateDir, index: int, fds: dict[int, list[int]]) -> Child:
+    def _worker(self, state: StateDir, index: int, places: dict[int, list[Listening]]) -> Child:
         command = [*WORKER, "--control", str(state.control_socket), "--index", str(index)]
-        for place, numbers in fds.items():
-            command += ["--place", f"{place}:{','.join(map(str, numbers))}"]
-        inherited = [number for numbers in fds.values() for number in numbers]
+        inherited = []
+        for place, sockets in places.items():
+            pairs = [(listening.listener, listening.socket.fileno()) for listening in sockets]
+            command += ["--place", f"{place}:{','.join(f'{listener}={fd}' for listener, fd in pairs)}"]
+            inherited += [fd for _, fd in pairs]
         return Child(
             "worker", index, command, inherited, self._on_exit, successor=None if index == SPARE else self._succeed
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from proxy.control.messages import HistogramSample, Stats
+from proxy.control.messages import HistogramSample, Sample, Stats
 from proxy.control.metrics import CATALOGUE
 
 Labels = tuple[str, ...]
@@ -42,6 +42,16 @@ class Totals:
         for labels, value in self.values.get(name, {}).items():
             result[labels[position]] = result.get(labels[position], 0.0) + value
         return result
+
+    def snapshot(self) -> Stats:
+        """All of it as one snapshot."""
+        return Stats(
+            {
+                name: [Sample(list(labels), value) for labels, value in found.items()]
+                for name, found in self.values.items()
+            },
+            {name: list(found.values()) for name, found in self.histograms.items()},
+        )
 
 
 def add_snapshot(totals: Totals, stats: Stats, *, gauges: bool) -> None:

@@ -1,5 +1,8 @@
 """Workers that an earlier supervisor left behind: they serve until ours can, and then they are ended.
 
+After an upgrade they are children of this process, which buries them; after a death of their supervisor
+they are not.
+
 Each is told once to drain, over the control socket if it connected there; one that does not speak
 gets SIGTERM, and one that outlives its drain SIGKILL.
 """
@@ -28,10 +31,11 @@ log = logging.getLogger("parallax.orphans")
 
 @dataclass
 class Orphans:
-    """The known orphans; `pids` may hold some that are gone already."""
+    """The known orphans; `pids` may hold some that are gone already, `children` those whom we must bury."""
 
     control_socket: Path
     pids: set[int] = field(default_factory=set)
+    children: set[int] = field(default_factory=set)
     _told: dict[int, float] = field(default_factory=dict)
     _killed: set[int] = field(default_factory=set)
 
@@ -58,11 +62,26 @@ class Orphans:
         self._told.pop(pid, None)
         self._killed.discard(pid)
 
-    async def wait(self) -> None:
-        """Give them a moment to end, when we end too."""
-        deadline = time.monotonic() + GRACE_S
-        # Not our children, so there is no event to wait for.
-        while any(is_alive(pid) for pid in self.pids) and time.monotonic() < deadline:  # noqa: ASYNC110
+    def bury(self) -> None:
+        """Collect children of this process from before an upgrade, of whom asyncio does not know."""
+        for pid in list(self.children):
+            try:
+                gone = os.waitpid(pid, os.WNOHANG) != (0, 0)
+            except ChildProcessError:
+                gone = True
+            if gone:
+                self.children.discard(pid)
+
+    def living(self) -> set[int]:
+        """Those that are still there."""
+        self.bury()
+        return {pid for pid in self.pids if is_alive(pid)}
+
+    async def wait(self, deadline_s: float, hurry: asyncio.Event) -> None:
+        """Let them finish, when we end too."""
+        deadline = time.monotonic() + deadline_s + GRACE_S
+        # Not children of this program, so there is no event to wait for.
+        while self.living() and not hurry.is_set() and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
     def _signal(self, pid: int, number: signal.Signals) -> None:

@@ -20,7 +20,7 @@ def make_public_app(supervisor: Supervisor) -> web.Application:
         return reply({"status": "ok"})
 
     async def readyz(_: web.Request) -> web.Response:
-        reason = supervisor.why_not_ready()
+        reason = supervisor.why_no_traffic()
         return reply({"status": "not ready", "reason": reason}, 503) if reason else reply({"status": "ready"})
 
     async def status(_: web.Request) -> web.Response:

@@ -10,6 +10,8 @@ import msgspec
 
 from proxy.plan.data import Fault, Plan
 
+UNIX = "unix"  # an admin API on the socket in the state directory
+
 
 class Settings(msgspec.Struct, frozen=True):
     """The parts of the configuration that are no business of a worker.
@@ -67,13 +69,35 @@ class ParseRequest(msgspec.Struct):
 
 Reply = Parsed | ParsedFault | Refused
 
+
+class RehearsalRequest(msgspec.Struct):
+    """What a running supervisor has: its file, its state directory, and descriptors of its listening sockets.
+
+    This and the answer travel between versions: fields are only added, with defaults.
+    """
+
+    config: str
+    state: str
+    listeners: list[int] = []
+    admin: int | None = None
+    metrics: int | None = None
+
+
+class Rehearsal(msgspec.Struct):
+    """Whether the program that was asked would start; it would if there are no problems."""
+
+    version: str = ""
+    problems: list[str] = []
+    warnings: list[str] = []
+
+
 RESTART_SETTINGS = ("state", "workers", "listeners", "analyst", "admin", "metrics", "token_file", "spare")
 
 
 def needing_restart(running: Settings, wanted: Settings) -> list[str]:
     """The changes that a reload cannot make, in words."""
     return [
-        f"{name}: is {getattr(running, name)!r}, the file says {getattr(wanted, name)!r}; ignored until a restart"
+        f"{name}: is {getattr(running, name)!r}, the file says {getattr(wanted, name)!r}; ignored until an upgrade or a restart"
         for name in RESTART_SETTINGS
         if getattr(running, name) != getattr(wanted, name)
     ]

@@ -3,6 +3,10 @@
 SO_REUSEPORT lets a new supervisor bind beside the workers of a dead one, but it would also let two
 programs share a port by accident, each getting half of the connections. So an address that somebody
 listens on already is taken only if every one of them is a worker of this state directory.
+
+Closing a listening socket resets the connections in its queue and those whose handshake is under way. So one
+that an earlier supervisor opened is never closed while its address is wanted: it is handed on, and when there
+are more of them than workers, some workers accept on several.
 """
 
 from __future__ import annotations
@@ -10,9 +14,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.errors import StateError
 
@@ -90,41 +95,90 @@ def _holds(process: Path, inodes: set[str]) -> bool:
     return False
 
 
+def find_orphans(addresses: list[str], control_socket: Path) -> set[int]:
+    """The pids of our workers, left by an earlier supervisor, that listen on `addresses`.
+
+    Raises:
+        StateError: somebody else listens there, or the address cannot be used.
+    """
+    return {pid for address in addresses for pid in _check_free(address, control_socket)}
+
+
+class Listening(NamedTuple):
+    """A listening socket, and which of the configured listeners it belongs to."""
+
+    listener: int
+    socket: socket.socket
+
+
 def open_listeners(
-    addresses: list[str], workers: int, control_socket: Path
-) -> tuple[list[list[socket.socket]], set[int]]:
-    """Open the sockets of every worker.
+    addresses: list[str], workers: int, control_socket: Path, inherited: Sequence[socket.socket] = ()
+) -> tuple[list[list[Listening]], set[int]]:
+    """The sockets of every worker: those that are there already, and new ones where there are too few.
+
+    What is left of `inherited`, because its address is wanted no more, stays with the caller. Where somebody
+    serves already, a new socket does not listen before its worker does, so that nobody waits in its queue.
 
     Returns:
-        per worker its sockets in the order of `addresses`, and the pids of orphan workers that listen there too.
+        per worker its sockets, at least one for each of `addresses`; and the pids of orphan workers that listen
+        on an address of which nothing was inherited.
 
     Raises:
         StateError: an address cannot be used; names it and who holds it.
     """
-    per_worker: list[list[socket.socket]] = [[] for _ in range(workers)]
+    per_worker: list[list[Listening]] = [[] for _ in range(workers)]
     orphans: set[int] = set()
+    fresh: list[Listening] = []
+    left = list(inherited)
     try:
-        for address in addresses:
-            orphans |= _check_free(address, control_socket)
-            bound: tuple[str, int] | None = None
-            for sockets in per_worker:
-                try:
-                    listener = _open(address, bound, reuse_port=True)
-                except OSError as error:
-                    raise _explain(address, error) from error
-                sockets.append(listener)
-                bound = listener.getsockname()[:2]  # port 0 is chosen once, then shared
+        for number, address in enumerate(addresses):
+            ready = claim(address, left)
+            if not ready:
+                orphans |= _check_free(address, control_socket)
+            bound = ready[0].getsockname()[:2] if ready else None
+            for index in range(max(workers, len(ready))):
+                if index < len(ready):
+                    listening = Listening(number, ready[index])
+                else:
+                    listening = Listening(number, _open_shared(address, bound, listen=not inherited))
+                    fresh.append(listening)
+                    bound = listening.socket.getsockname()[:2]  # port 0 is chosen once, then shared
+                per_worker[index % workers].append(listening)
     except BaseException:
-        close_all(per_worker)
+        close_all([fresh])
         raise
     return per_worker, orphans
 
 
-def close_all(per_worker: list[list[socket.socket]]) -> None:
+def _open_shared(address: str, bound: tuple[str, int] | None, *, listen: bool) -> socket.socket:
+    try:
+        return _open(address, bound, reuse_port=True, listen=listen)
+    except OSError as error:
+        raise _explain(address, error) from error
+
+
+def claim(address: str, sockets: list[socket.socket]) -> list[socket.socket]:
+    """Take out of `sockets` those that are bound to `address`; port 0 means any port of that host."""
+    host, port = split_address(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (socket.gaierror, UnicodeError):
+        return []
+    family, (bound_host, bound_port) = found[0], found[4][:2]
+    mine = [
+        sock
+        for sock in sockets
+        if sock.family == family and sock.getsockname()[0] == bound_host and bound_port in (0, sock.getsockname()[1])
+    ]
+    sockets[:] = [sock for sock in sockets if sock not in mine]
+    return mine
+
+
+def close_all(per_worker: Iterable[Iterable[Listening]]) -> None:
     """Close every socket."""
     for sockets in per_worker:
-        for listener in sockets:
-            listener.close()
+        for listening in sockets:
+            listening.socket.close()
 
 
 def open_single(address: str) -> socket.socket:

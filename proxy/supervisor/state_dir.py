@@ -57,6 +57,11 @@ class StateDir:
         return self.path / "admin.sock"
 
     @property
+    def adoption_socket(self) -> Path:
+        """Where workers of an earlier supervisor hand over their listening sockets."""
+        return self.path / "adopt.sock"
+
+    @property
     def admin_token(self) -> Path:
         """The bearer token of an admin API on TCP."""
         return self.path / "admin.token"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -37,6 +38,7 @@ def build_status(supervisor: Supervisor) -> dict[str, Any]:
             "warnings": reload.warnings,
             "counts": supervisor.reloads,
         },
+        "upgrade": _upgrade(supervisor),
         "requests": totals.total("requests"),
         "workers": [_worker(supervisor, child) for child in supervisor.crew.workers],
         "spare": _spare(supervisor),
@@ -47,6 +49,13 @@ def build_status(supervisor: Supervisor) -> dict[str, Any]:
         "faults": describe_faults(supervisor),
         "log": totals.by_label("log_records", "result") | {"bytes": totals.total("log_bytes")},
     }
+
+
+def _upgrade(supervisor: Supervisor) -> dict[str, Any] | None:
+    last = supervisor.upgrades.last
+    if last is None:
+        return None
+    return dataclasses.asdict(last) | {"at": _moment(last.at), "counts": supervisor.upgrades.counts}
 
 
 def describe_faults(supervisor: Supervisor) -> dict[str, Any]:

@@ -77,6 +77,11 @@ class Steering:
         """End one fault."""
         return self._answer(self.desk.stop(name, who, now()))
 
+    def stop_all(self, why: str) -> None:
+        """End every running fault, because whoever comes next starts none again."""
+        for fault, _, _ in self.desk.running(now()):
+            self.stop(fault.name, why)
+
     def kill(self, who: str) -> list[Effect]:
         """End all faults and let none begin."""
         return self._carry_out(self.desk.kill(who, now()))

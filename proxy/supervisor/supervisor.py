@@ -18,19 +18,21 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
+from proxy import __version__
 from proxy.control.channel import report_failure
 from proxy.control.messages import Drain, Lease, Message, NewPlan, PlanTaken, Shed, Stats, TakePlace
 from proxy.errors import ParallaxError
 from proxy.supervisor.children import reap_strangers
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.faults import Effect, Refusal
+from proxy.supervisor.handover import Handover
 from proxy.supervisor.hub import Hub, Peer
 from proxy.supervisor.ledger import Ledger, Totals
 from proxy.supervisor.orphans import Orphans, is_alive
@@ -38,9 +40,11 @@ from proxy.supervisor.plans import parse
 from proxy.supervisor.probe import endpoints_of, find_unreachable
 from proxy.supervisor.rebalance import Rebalancer
 from proxy.supervisor.settings import Parsed, ParsedFault, ParseRequest, Refused, needing_restart
-from proxy.supervisor.sockets import close_all
+from proxy.supervisor.sockets import Listening, close_all
 from proxy.supervisor.state_dir import StateDir
 from proxy.supervisor.steering import Steering, now
+from proxy.supervisor.upgrade import HELD, Program
+from proxy.supervisor.upgrades import Upgrade, Upgrades
 from proxy.supervisor.watch import FileWatch, take_signature
 
 TICK_S: Final = 1.0
@@ -69,16 +73,31 @@ class Supervisor:
         parsed: the configuration.
         sockets: per worker its listening sockets.
         orphans: pids of workers that an earlier supervisor left on the same addresses.
+        arguments: those of the command line that starts this deployment again.
+        lock: the descriptor of the state directory's lock.
+        before: what the supervisor before this one in this process left, after an upgrade.
     """
 
     def __init__(
-        self, config: Path, state: StateDir, parsed: Parsed, sockets: list[list[socket.socket]], orphans: set[int]
+        self,
+        config: Path,
+        state: StateDir,
+        parsed: Parsed,
+        sockets: list[list[Listening]],
+        orphans: set[int],
+        *,
+        arguments: Sequence[str] = (),
+        lock: int = -1,
+        before: Handover | None = None,
     ) -> None:
         self.config = config
         self.state = state
         self.settings = parsed.settings
         self.started = now()
-        self.ledger = Ledger()
+        self.ledger = before.ledger() if before is not None else Ledger()
+        self.upgrades = Upgrades(str(config), str(state.path), arguments, self._estate, before)
+        self.doors: dict[Literal["admin", "metrics"], socket.socket] = {}
+        self._lock = lock
         self.crew = Crew(state, sockets, self._promote, analyst=parsed.settings.analyst, spare=parsed.settings.spare)
         self.hub = Hub(self._on_hello, self._on_message)
         self.steering = Steering(state, parsed, self._tell_workers)
@@ -88,7 +107,7 @@ class Supervisor:
         self.draining = False
         self._source = parsed.source
         self._sockets = sockets
-        self._orphans = Orphans(state.control_socket, orphans)
+        self._orphans = Orphans(state.control_socket, orphans, set(before.children) if before is not None else set())
         self._rebalancer = Rebalancer()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch = FileWatch(take_signature(config))
@@ -104,8 +123,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_report_loop_failure)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._own(self._reload_for("SIGHUP")))
+        loop.add_signal_handler(signal.SIGUSR2, lambda: self._own(self._upgrade_for("SIGUSR2")))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_end, number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         await self.hub.start(self.state.control_socket)
         self.crew.start(self._own)
         self._own(self._probe())
@@ -132,7 +153,7 @@ class Supervisor:
         self._ready_since = self._ready_since or 0.0
         self._orphans.see_to(self.hub, self._ready_since, deadline_s, time.monotonic())
         await self.crew.send_home(self.crew.at_the_door(), self.hub, deadline_s)
-        await self._orphans.wait()
+        await self._orphans.wait(deadline_s, self.crew.hurry)
         if self.crew.analyst is not None:
             # One that is just starting again has the whole spool to read, so it is waited for, not dismissed.
             await self.crew.await_hello(self.crew.analyst, self.hub, ANALYST_START_S)
@@ -164,6 +185,7 @@ class Supervisor:
         self._settle()
         steady = time.monotonic()
         self.crew.replace_silent(steady)
+        self.upgrades.tick(self.why_not_ready())
         self._rebalance()
         self._orphans.see_to(self.hub, self._ready_since, self.steering.plan.limits.drain_s, steady)
         if os.getpid() == 1 and not self._reloading.locked():
@@ -183,6 +205,7 @@ class Supervisor:
 
     def _settle(self) -> None:
         """Fold the snapshots of those that are gone for good."""
+        self._orphans.bury()
         present = self.crew.pids() | self.hub.peers.keys()
         for pid in (self.ledger.living.keys() | self._orphans.pids) - present:
             if pid not in self._orphans.pids or not is_alive(pid):
@@ -230,6 +253,7 @@ class Supervisor:
         log.info("ready: every worker (%d) runs plan %s", len(self.crew.workers), version)
         if self._ready_since is None:
             self._ready_since = time.monotonic()
+            self.upgrades.on_ready()
             self._orphans.see_to(self.hub, self._ready_since, self.steering.plan.limits.drain_s, self._ready_since)
 
     def _promote(self, pid: int, index: int) -> bool:
@@ -252,6 +276,44 @@ class Supervisor:
         version = self.steering.plan.version
         behind = [child.name for child in self.crew.workers if not self.crew.is_ready(child, version)]
         return f"not running plan {version}: {', '.join(behind)}" if behind else ""
+
+    def why_no_traffic(self) -> str:
+        """The same for whoever sends traffic here: workers of before serve until ours do."""
+        reason = self.why_not_ready()
+        return "" if reason and not self.draining and self._ready_since is None and self._orphans.living() else reason
+
+    async def prepare_upgrade(self, why: str, program: Program) -> Upgrade:
+        """Try a new program out; if it would start, `carry_out_upgrade` is to follow at once."""
+        if self.draining:
+            return Upgrade(time.time(), "refused", self.upgrades.number, "", ["this deployment is ending"])
+        async with self._reloading:
+            return await self.upgrades.rehearse(why, program)
+
+    def carry_out_upgrade(self, program: Program) -> None:
+        """Become the new program; returns only if that cannot be done, or if this one is ending by now."""
+        if self.draining:
+            return
+        self.steering.stop_all("upgrade")
+        self.upgrades.carry_out(program)
+
+    async def _upgrade_for(self, why: str) -> None:
+        if (await self.prepare_upgrade(why, Program())).result == "starting":
+            self.carry_out_upgrade(Program())
+
+    def _estate(self) -> Handover:
+        """Everything that the next program in this process goes on with."""
+        return Handover(
+            lock=self._lock,
+            version=__version__,
+            listeners=[listening.socket.fileno() for place in self._sockets for listening in place],
+            admin=self.doors["admin"].fileno() if "admin" in self.doors else None,
+            metrics=self.doors["metrics"].fileno() if "metrics" in self.doors else None,
+            children=sorted(self.crew.pids() | self._orphans.living() | self._orphans.children),
+            base=self.ledger.base.snapshot(),
+            living=self.ledger.living,
+            number=self.upgrades.number,
+            upgrades=self.upgrades.counts,
+        )
 
     async def start_inline_fault(
         self, name: str, definition: bytes, duration_s: float | None, who: str
@@ -322,6 +384,7 @@ class Supervisor:
         totals.values["plan_info"] = {(version,): 1.0}
         totals.values["fault_active"] = {(name,): float(name in running) for name in self.steering.desk.entries}
         totals.values["reloads"] = {(result,): float(count) for result, count in self.reloads.items()}
+        totals.values["upgrades"] = {(result,): float(count) for result, count in self.upgrades.counts.items()}
         totals.values["restarts"] = {(role,): float(self.crew.restarts(role)) for role in ("worker", "analyst")}
         spare = self.crew.spare
         totals.values["workers_ready"] = {(): float(ready)}

@@ -142,7 +142,7 @@ def test_a_missing_value_of_a_template_is_an_error() -> None:
     ("command", "role"),
     [
         ("/x/.venv/bin/python /x/.venv/bin/parallax serve /tmp/parallax.yaml --state /tmp/state", "supervisor"),
-        ("/x/.venv/bin/python -m proxy.net.worker --place 0:5 --control /tmp/state/control.sock --index 0", "worker"),
+        ("/x/.venv/bin/python -m proxy.net.worker --place 0:0=5 --control /tmp/state/control.sock --index 0", "worker"),
         ("/x/.venv/bin/python -m proxy.analyst --state /tmp/state", "analyst"),
         ("/x/.venv/bin/python -c from multiprocessing.resource_tracker import main", None),
     ],

@@ -96,7 +96,7 @@ async def workers(plan: Plan, count: int, state: Path) -> AsyncIterator[int]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(("127.0.0.1", sockets[0].getsockname()[1] if sockets else 0))
             sockets.append(sock)
-            command = [sys.executable, "-m", "proxy.net.worker", "--place", f"0:{sock.fileno()}"]
+            command = [sys.executable, "-m", "proxy.net.worker", "--place", f"0:0={sock.fileno()}"]
             command += ["--control", str(state / "control.sock"), "--index", str(index)]
             processes.append(subprocess.Popen(command, pass_fds=[sock.fileno()]))
         async with asyncio.timeout(20):

@@ -111,7 +111,10 @@ async def main() -> None:
     parser.add_argument("--control", type=Path, required=True)
     parser.add_argument("--index", type=int, required=True)
     args = parser.parse_args()
-    places = {int(place): [int(fd) for fd in fds.split(",")] for place, fds in (p.split(":") for p in args.place)}
+    places = {
+        int(place): [int(pair.split("=")[1]) for pair in pairs.split(",")]
+        for place, pairs in (text.split(":") for text in args.place)
+    }
     await FakeWorker(args.index, args.control, places).run()
 
 

@@ -19,9 +19,9 @@ def test_each_worker_gets_a_socket_of_its_own_on_one_port() -> None:
     """Port 0 is chosen once; connections reach all of them."""
     sockets, orphans = open_listeners(["127.0.0.1:0", "[::1]:0"], 3, CONTROL)
     try:
-        ports = [[listener.getsockname()[1] for listener in listeners] for listeners in sockets]
+        ports = [[listening.socket.getsockname()[1] for listening in listenings] for listenings in sockets]
         assert ports[0] == ports[1] == ports[2]
-        assert len({listener.fileno() for listeners in sockets for listener in listeners}) == 6
+        assert len({listening.socket.fileno() for listenings in sockets for listening in listenings}) == 6
         assert orphans == set()
         with socket.create_connection(("127.0.0.1", ports[0][0]), timeout=5):
             pass
