@@ -224,7 +224,8 @@ class Supervisor:
                 self._orphans.pids.add(peer.pid)
                 self._orphans.see_to(self.hub, self._ready_since, self.steering.plan.limits.drain_s, time.monotonic())
             else:
-                peer.send(Drain(ANALYST_DRAIN_S))
+                # Ours waits for its lock and goes on where it stopped, so it may stop anywhere.
+                peer.send(Drain(ANALYST_DRAIN_S if self.draining else 0.0))
         elif self.draining:
             peer.send(Drain(self.steering.plan.limits.drain_s if is_worker else ANALYST_DRAIN_S))
         elif is_worker:

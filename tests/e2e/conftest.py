@@ -25,6 +25,8 @@ import httptools
 import pytest
 
 DEADLINE_S = 40.0
+SOURCE = str(Path(__file__).resolve().parents[2])
+PARALLAX = (sys.executable, "-m", "proxy")
 
 
 def free_port() -> int:
@@ -32,6 +34,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def connections_of(pid: int) -> set[int]:
+    """The ports of those who are connected to a process over IPv4, from the kernel's tables."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes.add(str(descriptor.readlink()))
+    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return {int(row[2].rpartition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in inodes}
 
 
 async def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
@@ -110,17 +123,34 @@ class Parallax:
         temporary.write_text(head + config)
         temporary.replace(self.config)
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, *before: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Serve; `before` is a command that runs it, `variables` are put in its environment."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", "serve", str(self.config), "--state", str(self.state)],
+                [*before, *PARALLAX, "serve", str(self.config), "--state", str(self.state)],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+                env={**os.environ, "PYTHONPATH": SOURCE, **variables},
             )
         self.processes.append(process)
         return process
+
+    async def run(self, *arguments: str) -> tuple[int, str]:
+        """A command about this deployment, as an operator gives it; its status and what it says."""
+        process = await asyncio.create_subprocess_exec(
+            *PARALLAX, *arguments, "--state", str(self.state),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": SOURCE},
+        )  # fmt: skip
+        async with asyncio.timeout(DEADLINE_S):
+            said, _ = await process.communicate()
+        return process.returncode or 0, said.decode()
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples; `name` may go on with the beginning of its labels."""
+        lines = (self.get("/metrics") or "").splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"parallax_{name}"))
 
     def get(self, path: str) -> Any:
         try:
@@ -182,13 +212,19 @@ class Parallax:
 
 
 class Caller:
-    """Keep-alive callers that send one request after another and check every answer against its request."""
+    """Callers that send one request after another and check every answer against its request.
 
-    def __init__(self, port: int, *, callers: int = 8, path: str = "/v2/models/m/infer") -> None:
+    Some keep their connections; `fresh` ones take a new one for each request, which is what finds a listening
+    socket that is closed for a moment.
+    """
+
+    def __init__(self, port: int, *, callers: int = 8, fresh: int = 0, path: str = "/v2/models/m/infer") -> None:
         self.port = port
         self.callers = callers
+        self.fresh = fresh
         self.path = path
         self.sent = 0
+        self.failed_ports: list[int] = []  # of the caller's end; 0 where no connection came about
         self.answered: dict[str, float] = {}  # request id -> when it was answered, on the wall clock
         self.failures: list[str] = []
         self.statuses: dict[int, int] = {}
@@ -196,7 +232,7 @@ class Caller:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.get_running_loop().create_task(self._run(i)) for i in range(self.callers)]
+        self._tasks = [asyncio.get_running_loop().create_task(self._run(i)) for i in range(self.callers + self.fresh)]
 
     async def stop(self) -> None:
         self._stop.set()
@@ -237,7 +273,8 @@ class Caller:
                 self.sent += 1
                 status, headers, body = await one_request(reader, writer, self.path, unit, request_id)
             except (OSError, EOFError, asyncio.IncompleteReadError, TimeoutError) as error:
-                self.failures.append(f"{request_id}: {type(error).__name__}")
+                self.failures.append(f"{request_id}: {type(error).__name__}: {error}")
+                self.failed_ports.append(writer.get_extra_info("sockname")[1] if writer is not None else 0)
                 if writer is not None:
                     writer.close()
                 writer = None
@@ -249,7 +286,7 @@ class Caller:
             if status == 200 and (headers.get("x-unit") != unit or json.loads(body)["id"] != request_id):
                 self.failures.append(f"{request_id}: CROSSED answer {headers.get('x-unit')}")
             self.answered[request_id] = asyncio.get_running_loop().time()
-            if headers.get("connection") == "close":
+            if headers.get("connection") == "close" or number >= self.callers:
                 writer.close()
                 writer = None
 
@@ -282,9 +319,9 @@ class World:
         self.calling: list[Caller] = []
         self.writers: list[asyncio.StreamWriter] = []
 
-    def callers(self, proxy: Parallax, callers: int = 8) -> Caller:
+    def callers(self, proxy: Parallax, callers: int = 8, fresh: int = 0) -> Caller:
         """Callers of `proxy` that have begun to send."""
-        caller = Caller(proxy.port, callers=callers)
+        caller = Caller(proxy.port, callers=callers, fresh=fresh)
         caller.start()
         self.calling.append(caller)
         return caller
