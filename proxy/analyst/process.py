@@ -42,7 +42,7 @@ LOCK_S: Final = 5.0
 MAX_BACKOFF_S: Final = 10.0
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 NICENESS: Final = 10
-OOM_SCORE: Final = 500
+OOM_SCORE: Final = 1000  # whatever the others hold, this one is chosen
 # Beyond DuckDB's own limit: what leaks or explodes must end here and not in the caller's memory.
 ADDRESS_SPACE_BYTES: Final = 4 * 1024**3
 

@@ -36,15 +36,20 @@ def free_port() -> int:
         return port
 
 
-def connections_of(pid: int) -> set[int]:
-    """The ports of those who are connected to a process over IPv4, from the kernel's tables."""
+def connections_of(pid: int, port: int) -> set[int]:
+    """The callers' ports of a process that serves on `port` of 127.0.0.1, from the kernel's tables."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             inodes.add(str(descriptor.readlink()))
-    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    rows = [line.split() for line in lines]
-    return {int(row[2].rpartition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in inodes}
+    established = "01"
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        row = line.split()
+        ours, theirs = (int(address.rpartition(":")[2], 16) for address in row[1:3])
+        if ours == port and row[3] == established and f"socket:[{row[9]}]" in inodes:
+            found.add(theirs)
+    return found
 
 
 async def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
@@ -218,11 +223,12 @@ class Caller:
     socket that is closed for a moment.
     """
 
-    def __init__(self, port: int, *, callers: int = 8, fresh: int = 0, path: str = "/v2/models/m/infer") -> None:
+    def __init__(self, port: int, *, callers: int = 8, fresh: int = 0, padding: int = 0) -> None:
         self.port = port
         self.callers = callers
         self.fresh = fresh
-        self.path = path
+        self.path = "/v2/models/m/infer"
+        self.padding = padding
         self.sent = 0
         self.failed_ports: list[int] = []  # of the caller's end; 0 where no connection came about
         self.answered: dict[str, float] = {}  # request id -> when it was answered, on the wall clock
@@ -271,7 +277,9 @@ class Caller:
                     writers.append(writer)
                 assert reader is not None
                 self.sent += 1
-                status, headers, body = await one_request(reader, writer, self.path, unit, request_id)
+                status, headers, body = await one_request(
+                    reader, writer, self.path, unit, request_id, padding=self.padding
+                )
             except (OSError, EOFError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.failures.append(f"{request_id}: {type(error).__name__}: {error}")
                 self.failed_ports.append(writer.get_extra_info("sockname")[1] if writer is not None else 0)
@@ -292,9 +300,15 @@ class Caller:
 
 
 async def one_request(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, unit: str, request_id: str
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    path: str,
+    unit: str,
+    request_id: str,
+    *,
+    padding: int = 0,
 ) -> tuple[int, dict[str, str], bytes]:
-    body = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1.0]}]}'
+    body = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1.0]}]}' + b" " * padding
     writer.write(
         f"POST {path} HTTP/1.1\r\nhost: test\r\nx-user-id: {unit}\r\nx-request-id: {request_id}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
@@ -319,9 +333,9 @@ class World:
         self.calling: list[Caller] = []
         self.writers: list[asyncio.StreamWriter] = []
 
-    def callers(self, proxy: Parallax, callers: int = 8, fresh: int = 0) -> Caller:
+    def callers(self, proxy: Parallax, callers: int = 8, fresh: int = 0, padding: int = 0) -> Caller:
         """Callers of `proxy` that have begun to send."""
-        caller = Caller(proxy.port, callers=callers, fresh=fresh)
+        caller = Caller(proxy.port, callers=callers, fresh=fresh, padding=padding)
         caller.start()
         self.calling.append(caller)
         return caller
