@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import proxy
+from proxy.control.messages import SPARE
 from proxy.supervisor.children import Child, backoff_s, child_environment, describe_exit
 
 
@@ -66,3 +69,41 @@ def test_the_supervisor_loads_nothing_heavy() -> None:
     code = f"import proxy.supervisor.run, proxy.cli.serve, sys; print(sorted({heavy!r} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+async def test_a_spare_takes_the_place_of_a_dead_worker_at_once() -> None:
+    """The same process goes on in the other place, and another is started where it was."""
+    spare_place = Child("worker", SPARE, [sys.executable, "-c", "import time; time.sleep(60)"], (), lambda _: None)
+    waiting = asyncio.ensure_future(spare_place.run())
+    while spare_place.pid is None:
+        await asyncio.sleep(0.01)
+    spare = spare_place.pid
+    died: list[int] = []
+    worker = Child(
+        "worker", 0, [sys.executable, "-c", ""], (), died.append, successor=lambda _: spare_place.give_away()
+    )
+    running = asyncio.ensure_future(worker.run())
+    while worker.pid != spare or spare_place.pid in (None, spare):
+        await asyncio.sleep(0.01)
+    assert (worker.restarts, worker.takeovers, len(died)) == (1, 1, 1)
+    assert (spare_place.restarts, spare_place.name) == (0, "spare worker")
+    for child in (worker, spare_place):
+        child.stop()
+        child.signal(signal.SIGKILL)
+    await asyncio.gather(running, waiting)
+    assert died[1:] == [spare]
+
+
+async def test_without_a_spare_that_is_ready_another_process_is_started() -> None:
+    """A spare that died or is not ready yet is no successor."""
+    ended: list[int] = []
+
+    def on_exit(pid: int) -> None:
+        ended.append(pid)
+        if len(ended) == 2:
+            child.stop()
+
+    child = Child("worker", 0, [sys.executable, "-c", ""], (), on_exit, successor=lambda _: None)
+    await child.run()
+    assert (child.restarts, child.takeovers) == (1, 0)
+    assert Child("worker", SPARE, ["/nonexistent"], (), lambda _: None).give_away() is None
