@@ -1,4 +1,4 @@
-"""From rounds to figures: medians, ratios within a round, and verdicts on the bars. Pure.
+"""From rounds to figures: what one round of one system is, and ratios within rounds. Pure.
 
 Systems are measured in turn, round after round, so a ratio is taken inside each round, where both sides saw
 the same machine, and the median of those ratios is what counts; the ratio of two medians would let a noisy
@@ -7,15 +7,34 @@ minute of one side through.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Literal
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Round(Protocol):
+    """What every kind of measurement has."""
+
+    @property
+    def round(self) -> int:
+        """Its number, from 0."""
+
+    @property
+    def errors(self) -> int:
+        """What went wrong in it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of it."""
+
+
+R = TypeVar("R", bound=Round)
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One system in one round of one job. `cpu_us` is per request, by role; times are in seconds or µs as named."""
+    """The CPU of one system in one round of one job. `cpu_us` is per request, by role; times are in seconds or µs as named."""
 
     round: int
     requests: int
@@ -29,6 +48,8 @@ class Measurement:
     notes: tuple[str, ...] = ()
     drain_s: float = 0.0
     others_share: float = 0.0  # of the system's core, taken by programs that are not of the bench
+    busier_share: float = 1.0  # of the CPU of all workers, used by the one that used most
+    collector: Mapping[str, float] = field(default_factory=dict)  # what the worker publishes about its collector
 
     @property
     def total_cpu_us(self) -> float:
@@ -41,50 +62,68 @@ class Measurement:
         return self.requests / self.seconds if self.seconds else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """The latency of one system in one round at an open-loop rate, from the time at which a request was due."""
+
+    round: int
+    requests: int
+    per_second: float
+    p50_us: float
+    p99_us: float
+    late_p50_us: float  # how late the generator itself was
+    late_p99_us: float
+    errors: int
+    hung: int = 0
+    notes: tuple[str, ...] = ()
+    collector: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The memory of one system with so many idle connections, by their number; and by role with the most of them."""
+
+    round: int
+    bytes_at: Mapping[int, int]
+    roles: Mapping[str, int]
+    errors: int = 0
+    notes: tuple[str, ...] = ()
+
+    def per_connection(self) -> float:
+        """Bytes that each connection adds between the fewest and the most."""
+        few, many = min(self.bytes_at), max(self.bytes_at)
+        return (self.bytes_at[many] - self.bytes_at[few]) / (many - few) if many > few else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """How a stream of events passes one system in one round."""
+
+    round: int
+    events: int
+    first_p50_us: float  # from the request to the first byte of the answer
+    first_p99_us: float
+    p50_us: float  # from the writing of an event to its reading
+    p99_us: float
+    together: int  # events that came in one read with the one before
+    errors: int
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
-class Series:
-    """The rounds of one system in one job, or the reason why there are none."""
+class Series(Generic[R]):
+    """The rounds of one system in one job, those that failed, and the reason why there are no more."""
 
     system: str
     switched_on: str
-    measured: list[Measurement] = field(default_factory=list)
+    measured: list[R] = field(default_factory=list)
     skipped: str = ""
+    failed: list[str] = field(default_factory=list)
 
     @property
     def errors(self) -> int:
         """Errors of all rounds."""
         return sum(one.errors for one in self.measured)
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A limit: CPU per request of `role` ("all" for the whole system) at most `limit` times that of `peer`."""
-
-    job: str
-    peer: str
-    limit: float
-    role: str = "all"
-
-
-BARS = (
-    Bar("a", "nginx", 2.0),
-    Bar("a", "envoy", 0.55),
-    Bar("a'", "nginx", 2.6),
-    Bar("a'", "envoy", 0.7),
-    Bar("b", "nginx", 0.8, role="worker"),
-    Bar("b", "nginx", 1.2),
-    Bar("b", "envoy", 1.0),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a bar. `ratio` is None when it could not be judged; `reason` then says why."""
-
-    bar: Bar
-    outcome: Literal["pass", "fail", "not judged"]
-    ratio: float | None = None
-    reason: str = ""
 
 
 def cpu_of(one: Measurement, role: str) -> float:
@@ -104,23 +143,28 @@ def median_ratio(ours: Sequence[Measurement], theirs: Sequence[Measurement], rol
     return median(found) if found else None
 
 
-def judge(bar: Bar, job: Mapping[str, Series], *, ours: str = "parallax") -> Verdict:
-    """The verdict on one bar from the series of its job.
+def added_us(
+    rounds: Sequence[R], direct: Sequence[R], value: Callable[[R], float]
+) -> dict[int, float]:
+    """What a system adds to going direct, for each round that both finished."""
+    without = {one.round: value(one) for one in direct}
+    return {one.round: value(one) - without[one.round] for one in rounds if one.round in without}
 
-    A peer that is missing leaves the bar unjudged; ourselves missing, or answering with errors, misses it.
+
+def added_ratio(
+    ours: Sequence[R], theirs: Sequence[R], direct: Sequence[R], value: Callable[[R], float]
+) -> float | None:
+    """The median over rounds of what ours adds over what theirs adds.
+
+    None without a round that all three finished, and None if theirs added nothing in most of them: such a ratio
+    would be noise divided by noise.
     """
-    mine, peer = job.get(ours), job.get(bar.peer)
-    if mine is None:
-        return Verdict(bar, "not judged", reason=f"{ours} was not asked for")
-    if mine.skipped or not mine.measured:
-        return Verdict(bar, "fail", reason=f"{ours} was not measured")
-    if mine.errors:
-        return Verdict(bar, "fail", reason=f"{ours} had {mine.errors} errors")
-    if peer is None or not peer.measured:
-        return Verdict(bar, "not judged", reason=f"{bar.peer} was not measured")
-    if peer.errors:
-        return Verdict(bar, "not judged", reason=f"{bar.peer} had {peer.errors} errors")
-    ratio = median_ratio(mine.measured, peer.measured, bar.role)
-    if ratio is None:
-        return Verdict(bar, "not judged", reason=f"no round was finished by both {ours} and {bar.peer}")
-    return Verdict(bar, "pass" if ratio <= bar.limit else "fail", ratio)
+    mine, others = added_us(ours, direct, value), added_us(theirs, direct, value)
+    common = [number for number in mine if number in others]
+    found = [mine[number] / others[number] for number in common if others[number] > 0]
+    return median(found) if found and len(found) * 2 > len(common) else None
+
+
+def mid(series: Series[Any], value: Callable[[Any], float]) -> float:
+    """The median over rounds."""
+    return median(value(one) for one in series.measured)
