@@ -13,24 +13,38 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from loadtests.bench import load, show, verify
-from loadtests.bench.figures import BARS, Series, Verdict, judge, median_ratio
-from loadtests.bench.measure import Job, measure, measure_direct
+from loadtests.bench import interpreter, load, show, verify
+from loadtests.bench.bars import Verdict
+from loadtests.bench.figures import Measurement, Series
+from loadtests.bench.job import Job, run_job
+from loadtests.bench.job_cpu import WORKS, CpuJob
+from loadtests.bench.job_isolation import IsolationJob
+from loadtests.bench.job_latency import LatencyJob
+from loadtests.bench.job_memory import MemoryJob
+from loadtests.bench.job_stream import StreamJob
+from loadtests.bench.launch import PROJECT, launch_origins
+from loadtests.bench.openloop import LATE_P99_US
 from loadtests.bench.peers import Peer, fetch_peers
+from loadtests.bench.progress import RunProgress, in_words
 from loadtests.bench.running import Cores, Running, SystemFailed
-from loadtests.bench.systems import PROJECT, SYSTEMS, Place, launch_origins
+from loadtests.bench.setting import Setting
+from loadtests.bench.systems import NAMES
 
-JOBS = ("a", "a'", "b")
-NAMES = ("direct", *(system.name for system in SYSTEMS))
-DIRECT_WORDS = "no proxy: wrk and the model server alone"
+JOBS = ("a", "a'", "a2", "b", "c", "d", "e", "f", "s", "i")
+JOB_WORDS = (
+    "a A/B, log off; a' (or alog) log on; a2 as a with no head twice; b all shadowed; c answers of 64 KiB; "
+    "d latency added; e two workers; f memory; s streams; i isolation"
+)
 
 
 def parse_names(text: str, known: tuple[str, ...]) -> list[str]:
@@ -48,145 +62,141 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m loadtests.bench", description="Parallax side by side with nginx, HAProxy and Envoy"
     )
     parser.add_argument(
-        "--rounds", type=int, default=5, help="rounds per job, interleaved over the systems (default 5)"
-    )
-    parser.add_argument("--seconds", type=float, default=4.0, help="load per round, job and system (default 4)")
+        "--rounds", type=int, default=3,
+        help="rounds per job, interleaved over the systems (default 3); memory has one, isolation a third of them",
+    )  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=3.0, help="load per round, job and system (default 3)")
     parser.add_argument(
         "--warm-up", type=float, default=1.0, metavar="SECONDS", help="load before each measurement (default 1)"
     )
     parser.add_argument(
-        "--jobs",
-        type=lambda text: parse_names(text, JOBS),
-        default=list(JOBS),
-        help="of a,a',b (default all; a2 is a')",
+        "--jobs", type=lambda text: parse_names(text, JOBS), default=list(JOBS), help=f"default all: {JOB_WORDS}"
     )
     parser.add_argument(
-        "--systems",
-        type=lambda text: parse_names(text, NAMES),
-        default=list(NAMES),
-        help=f"of {','.join(NAMES)} (default all)",
-    )
+        "--systems", type=lambda text: parse_names(text, NAMES), default=list(NAMES), help=f"of {','.join(NAMES)} (default all)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--rate", type=float, metavar="PER_SECOND", help="open-loop rate of d and i (default a quarter of what parallax can do in a)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--late", type=float, default=LATE_P99_US / 1000, metavar="MS",
+        help="how late the open-loop generator may be at p99 before a measurement is refused (default 1)",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round, ratio and verdict here")
     parser.add_argument("--no-bars", action="store_true", help="exit with 0 even when a bar is missed")
     parser.add_argument("--keep", action="store_true", help="keep configurations, logs and states, and say where")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1 or arguments.seconds < 1 or arguments.warm_up < 1:
         parser.error("--rounds, --seconds and --warm-up must be ≥ 1")
+    if (arguments.rate is not None and arguments.rate <= 0) or arguments.late <= 0:
+        parser.error("--rate and --late must be > 0")
     return arguments
 
 
-class Bench:
-    """One run: the model servers, the peers, and the series that are collected."""
+def make_jobs(setting: Setting, names: list[str]) -> list[Job]:
+    """The jobs that were asked for, in the order of the tables."""
+    made: dict[str, Job] = {work.name: CpuJob(setting, work) for work in WORKS}
+    made |= {
+        "d": LatencyJob(setting),
+        "f": MemoryJob(setting),
+        "s": StreamJob(setting),
+        "i": IsolationJob(setting),
+    }
+    return [made[name] for name in names]
 
-    def __init__(
-        self, arguments: argparse.Namespace, console: Console, peers: dict[str, Peer], directory: Path
-    ) -> None:
-        self.arguments = arguments
-        self.console = console
-        self.peers = peers
-        self.directory = directory
-        self.cores = Cores.choose()
-        wrk = peers["wrk"]
-        if wrk.binary is None:
-            raise SystemFailed(f"wrk, which drives every job, is missing: {wrk.reason}")
-        if peers["nginx"].binary is None:
-            raise SystemFailed(f"nginx, which is also the model servers, is missing: {peers['nginx'].reason}")
-        self.load = load.Load.prepare(wrk.binary, directory, wrk.environment)
-        self.origins: list[Running] = []
-        self.ports: dict[str, int] = {}
 
-    def __enter__(self) -> Self:
-        if self.cores.load is not None:
-            os.sched_setaffinity(0, {self.cores.load})  # inherited by wrk; systems are bound to the other core
-        self.origins, self.ports = launch_origins(self.peers["nginx"], self.directory, self.cores)
-        verify.start_echo(self.ports["echo"])
-        return self
+def expected_s(jobs: list[Job]) -> float:
+    """About how long everything takes."""
+    return sum(job.rounds * sum(job.cost_s(key) for key in job.series()) for job in jobs)
 
-    def __exit__(self, *_: object) -> None:
-        for origin in self.origins:
+
+@contextmanager
+def set_up(arguments: argparse.Namespace, peers: dict[str, Peer], directory: Path) -> Iterator[Setting]:
+    """The setting with its model servers running.
+
+    Raises:
+        SystemFailed: what every job needs is missing.
+    """
+    wrk, nginx = peers["wrk"], peers["nginx"]
+    if wrk.binary is None:
+        raise SystemFailed(f"wrk, which drives most jobs, is missing: {wrk.reason}")
+    if nginx.binary is None:
+        raise SystemFailed(f"nginx, which is also the model servers, is missing: {nginx.reason}")
+    cores = Cores.choose()
+    if cores.load is not None:
+        os.sched_setaffinity(0, {cores.load})  # inherited by wrk and the generators; systems are bound to other cores
+    origins: list[Running] = []
+    try:
+        origins, ports = launch_origins(nginx, directory, cores)
+        verify.start_echo(ports["echo"])
+        yield Setting(
+            peers=peers,
+            directory=directory,
+            cores=cores,
+            load=load.Load.prepare(wrk.binary, directory, wrk.environment),
+            ports=ports,
+            rounds=arguments.rounds,
+            seconds=arguments.seconds,
+            warm_up_s=arguments.warm_up,
+            systems=arguments.systems,
+            keep=arguments.keep,
+            rate=arguments.rate,
+            late_us=arguments.late * 1000,
+        )
+    finally:
+        for origin in origins:
             origin.stop()
 
-    def run_job(self, name: str, progress: Progress) -> dict[str, Series]:
-        """All rounds of one job; a system that fails once is skipped from then on, with the reason."""
-        systems = [system for system in SYSTEMS if system.name in self.arguments.systems and name in system.jobs]
-        series = {"direct": Series("direct", DIRECT_WORDS)} if "direct" in self.arguments.systems else {}
-        series |= {system.name: Series(system.name, system.switched_on[name]) for system in systems}
-        job = Job(name, self.load, self.arguments.seconds, self.arguments.warm_up)
-        bar = progress.add_task(name, total=self.arguments.rounds * len(series))
-        for number in range(self.arguments.rounds):
-            order = [*series][number % len(series) :] + [*series][: number % len(series)]
-            for system in order:
-                self._measure_into(series[system], job, number, progress, bar)
-                progress.advance(bar)
-        progress.remove_task(bar)
-        return series
 
-    def _measure_into(self, one: Series, job: Job, number: int, progress: Progress, bar: Any) -> None:
-        def say(what: str) -> None:
-            progress.update(
-                bar,
-                description=f"({show.job_name(job.name)}) round {number + 1} of {self.arguments.rounds}: {one.system}, {what}",
-            )
-
-        if one.skipped:
-            return
-        try:
-            if one.system == "direct":
-                say("measuring")
-                one.measured.append(measure_direct(job, number, self.ports["a"]))
-                return
-            system = next(system for system in SYSTEMS if system.name == one.system)
-            place = Place(
-                self.directory / f"{job.name.replace(chr(39), '2')}-{number}-{system.name}", self.ports, self.cores
-            )
-            place.directory.mkdir()
-            one.measured.append(measure(system, self.peers.get(system.program or ""), job, place, number, progress=say))
-            if not self.arguments.keep:
-                shutil.rmtree(place.directory, ignore_errors=True)
-        except (SystemFailed, load.LoadError) as error:
-            one.skipped = f"round {number + 1}: {error}"
+def round_json(one: Any) -> dict[str, Any]:
+    """One measurement with what is derived from it."""
+    found = asdict(one)
+    if isinstance(one, Measurement):
+        found |= {"total_cpu_us": one.total_cpu_us, "per_second": one.per_second}
+    return found
 
 
 def as_json(
     arguments: argparse.Namespace,
-    peers: dict[str, Peer],
-    cores: Cores,
-    jobs: dict[str, dict[str, Series]],
+    setting: Setting,
+    jobs: dict[Job, dict[Any, Series[Any]]],
     verdicts: list[Verdict],
+    took_s: float,
 ) -> bytes:
     """Everything that was measured, for a machine to read."""
     document = {
         "machine": {
             "cores": os.cpu_count(),
-            "python": platform.python_version(),
+            "python": interpreter.describe(),
             "kernel": platform.release(),
-            "pinned": str(cores),
+            "pinned": str(setting.cores),
         },
         "load": {
             "connections": load.CONNECTIONS,
             "users": load.USERS_IN_WORDS,
             "seconds": arguments.seconds,
             "rounds": arguments.rounds,
+            "capacity": setting.capacity,
         },
+        "took_s": took_s,
         "peers": {
             name: {"version": peer.version, "source": peer.source, "reason": peer.reason}
-            for name, peer in peers.items()
+            for name, peer in setting.peers.items()
         },
         "jobs": {
-            job: {
-                name: {
-                    "switched_on": one.switched_on,
-                    "skipped": one.skipped,
-                    "ratio_to": {
-                        peer: median_ratio(one.measured, series[peer].measured)
-                        for peer in ("nginx", "envoy")
-                        if peer in series
-                    },
-                    "rounds": [
-                        asdict(m) | {"total_cpu_us": m.total_cpu_us, "per_second": m.per_second} for m in one.measured
-                    ],
-                }
-                for name, one in series.items()
+            job.name: {
+                "title": job.title,
+                "rounds": job.rounds,
+                **job.as_json(series),
+                "systems": {
+                    str(key): {
+                        "switched_on": one.switched_on,
+                        "skipped": one.skipped,
+                        "failed": one.failed,
+                        "rounds": [round_json(m) for m in one.measured],
+                    }
+                    for key, one in series.items()
+                },
             }
             for job, series in jobs.items()
         },
@@ -195,50 +205,63 @@ def as_json(
     return msgspec.json.format(msgspec.json.encode(document), indent=2)
 
 
-def print_setting(console: Console, arguments: argparse.Namespace, peers: dict[str, Peer], cores: Cores) -> None:
-    """What is compared, on what, under which load."""
-    for peer in peers.values():
-        said = f"{peer.version} ({peer.source})" if peer.binary else f"missing: {peer.reason}"
+def print_setting(console: Console, arguments: argparse.Namespace, setting: Setting, jobs: list[Job]) -> None:
+    """What is compared, on what, under which load, and about how long it takes."""
+    for peer in setting.peers.values():
+        said = f"{peer.version} ({peer.source})" if peer.binary else f"missing, skipped: {peer.reason}"
         console.print(f"  {peer.name:<8}{said}", style=None if peer.binary else "yellow", highlight=False)
+    described = interpreter.describe()
+    style = None if described["profile_guided"] else "yellow"
+    console.print(f"  python  {interpreter.in_words(described)}", highlight=False, style=style)
     console.print(
         f"  load    {load.CONNECTIONS} keep-alive connections, closed loop; POST {load.TARGET}, {len(load.BODY)} bytes, "
         f"answered with {len(load.ANSWERS['a'])} bytes; {load.USERS_IN_WORDS}",
         highlight=False,
     )
-    console.print(f"  cores   {cores}", highlight=False)
+    console.print(f"  cores   {setting.cores}", highlight=False)
     console.print(
-        f"  one worker or thread each; {arguments.rounds} rounds of {arguments.seconds:g} s, medians; ratios are taken within rounds",
+        f"  one worker or thread each but in (e); {arguments.rounds} rounds of {arguments.seconds:g} s, medians; ratios are "
+        f"taken within rounds; all of it takes {in_words(expected_s(jobs))}",
         highlight=False,
     )
+
+
+def run_jobs(console: Console, jobs: list[Job]) -> tuple[dict[Job, dict[Any, Series[Any]]], list[Verdict]]:
+    """Run and show one job after another."""
+    done: dict[Job, dict[Any, Series[Any]]] = {}
+    verdicts: list[Verdict] = []
+    with RunProgress(console, expected_s(jobs)) as progress:
+        for job in jobs:
+            try:
+                done[job] = run_job(job, progress)
+            except Exception as error:  # what a job needs is missing: the others can still be done
+                console.print(f"({show.job_name(job.name)}) cannot be run: {error}", style="red", highlight=False)
+                continue
+            job.show(console, done[job])
+            verdicts += job.verdicts(done[job])
+    return done, verdicts
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the bench; returns the exit status."""
     arguments = parse_arguments(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped on the way out
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    started = time.monotonic()
     with console.status("fetching the peers") as status:
         peers = fetch_peers(PROJECT / ".peers", lambda what: status.update(f"fetching the peers {what}"))
     directory = Path(tempfile.mkdtemp(prefix="parallax-bench-"))
-    jobs: dict[str, dict[str, Series]] = {}
+    verdicts: list[Verdict] = []
     try:
-        with Bench(arguments, console, peers, directory) as bench:
-            print_setting(console, arguments, peers, bench.cores)
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-            )
-            for job in arguments.jobs:
-                with Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
-                    jobs[job] = bench.run_job(job, progress)
-                show.print_job(console, job, jobs[job])
-            verdicts = [judge(bar, jobs[bar.job]) for bar in BARS if bar.job in jobs]
+        with set_up(arguments, peers, directory) as setting:
+            jobs = make_jobs(setting, arguments.jobs)
+            print_setting(console, arguments, setting, jobs)
+            done, verdicts = run_jobs(console, jobs)
+            took_s = time.monotonic() - started
             show.print_verdicts(console, verdicts)
+            console.print(f"took {took_s / 60:.1f} min", highlight=False)
             if arguments.json is not None:
-                arguments.json.write_bytes(as_json(arguments, peers, bench.cores, jobs, verdicts))
+                arguments.json.write_bytes(as_json(arguments, setting, done, verdicts, took_s))
                 console.print(f"every round is in {arguments.json}", highlight=False)
     except SystemFailed as error:
         console.print(f"the bench cannot run: {error}", style="red")

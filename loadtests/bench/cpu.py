@@ -25,6 +25,7 @@ class Process:
     parent: int
     role: str
     cpu_ns: int
+    started: int = 0  # in ticks since the machine started; with the pid it names a process for ever
 
 
 def _stat_fields(pid: int) -> list[str]:
@@ -47,6 +48,14 @@ def waited_children_ns(pid: int) -> int:
     except OSError:
         return 0
     return (int(fields[13]) + int(fields[14])) * TICK_NS
+
+
+def started(pid: int) -> int:
+    """When a process started, in ticks since the machine did; 0 if it is gone."""
+    try:
+        return int(_stat_fields(pid)[19])
+    except (OSError, IndexError):
+        return 0
 
 
 def command_line(pid: int) -> str:
@@ -87,7 +96,8 @@ def tree(root: int, role_of: Callable[[str], str | None]) -> list[Process]:
     found = []
     for pid in descendants(root, parent_of):
         roles[pid] = role_of(command_line(pid)) or roles.get(parent_of.get(pid, 0), "all")
-        found.append(Process(pid, parent_of.get(pid, 0), roles[pid], process_cpu_ns(pid) + waited_children_ns(pid)))
+        used = process_cpu_ns(pid) + waited_children_ns(pid)
+        found.append(Process(pid, parent_of.get(pid, 0), roles[pid], used, started(pid)))
     return found
 
 
@@ -108,6 +118,13 @@ def cpu_by_role(before: list[Process], after: list[Process]) -> dict[str, int]:
     return used
 
 
+def busier_share(before: list[Process], after: list[Process], root: int, role: str) -> float:
+    """The share of the busiest among the processes of a role below the root, of what all of them used; 1 if alone."""
+    was = {process.pid: process.cpu_ns for process in before}
+    used = [one.cpu_ns - was[one.pid] for one in after if one.role == role and one.pid in was and one.pid != root]
+    return max(used) / sum(used) if used and sum(used) > 0 else 1.0
+
+
 def core_busy_ns(core: int | None) -> int:
     """How long a core was not idle since the machine started, whoever used it, in ticks of 10 ms; 0 without a core."""
     for line in Path("/proc/stat").read_text().splitlines():
@@ -120,11 +137,21 @@ def core_busy_ns(core: int | None) -> int:
 
 def memory_bytes(root: int) -> int:
     """Memory of a tree: each page divided by the number of processes that share it (PSS)."""
-    total = 0
-    for pid in descendants(root, parents()):
-        try:
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
-    return total
+    return sum(process_memory_bytes(pid) for pid in descendants(root, parents()))
+
+
+def process_memory_bytes(pid: int) -> int:
+    """The PSS of one process; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
+
+
+def memory_by_role(root: int, role_of: Callable[[str], str | None]) -> dict[str, int]:
+    """Memory of a tree by role."""
+    found: dict[str, int] = {}
+    for process in tree(root, role_of):
+        found[process.role] = found.get(process.role, 0) + process_memory_bytes(process.pid)
+    return found

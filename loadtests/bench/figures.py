@@ -143,9 +143,7 @@ def median_ratio(ours: Sequence[Measurement], theirs: Sequence[Measurement], rol
     return median(found) if found else None
 
 
-def added_us(
-    rounds: Sequence[R], direct: Sequence[R], value: Callable[[R], float]
-) -> dict[int, float]:
+def added_us(rounds: Sequence[R], direct: Sequence[R], value: Callable[[R], float]) -> dict[int, float]:
     """What a system adds to going direct, for each round that both finished."""
     without = {one.round: value(one) for one in direct}
     return {one.round: value(one) - without[one.round] for one in rounds if one.round in without}

@@ -148,7 +148,11 @@ def judge_cell(cell: Cell, windows: Mapping[str, Sequence[Window]]) -> CellVerdi
         return CellVerdict(cell, "pass", "", p50, p99, low, high)
     noise = against_itself(windows)
     if low <= LIMIT:
-        return CellVerdict(cell, "not judged", f"{p99:.2f} ({low:.2f}–{high:.2f}) is too noisy to tell", p50, p99, low, high)  # noqa: RUF001
+        return CellVerdict(
+            cell, "not judged", f"{p99:.2f} ({low:.2f}–{high:.2f}) is too noisy to tell", p50, p99, low, high
+        )
     if noise is not None and max(noise, 1 / noise) >= p99:
-        return CellVerdict(cell, "not judged", f"{p99:.2f}, but healthy against itself is {noise:.2f}", p50, p99, low, high)
+        return CellVerdict(
+            cell, "not judged", f"{p99:.2f}, but healthy against itself is {noise:.2f}", p50, p99, low, high
+        )
     return CellVerdict(cell, "fail", f"{p99:.2f} ({low:.2f}–{high:.2f})", p50, p99, low, high)  # noqa: RUF001

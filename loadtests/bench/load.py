@@ -2,6 +2,8 @@
 
 5,000 users with Zipf-distributed activity (exponent 1), drawn once with a fixed seed; every system gets the
 same requests in the same order. wrk is a closed loop: 32 connections, one request on each at a time.
+With `unique`, every request carries a `traceparent` and an `x-request-id` that no other has, as behind a tracing
+caller: then no head comes twice, and a proxy that remembers heads gains nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ DRAWS = 40_000
 SEED = 20261124
 TARGET = "/v2/models/m/infer"
 BODY = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP64","data":[5.10,3.5,1.40,0.2]}]}'
+LARGE_TARGET = "/v2/models/large/infer"
+LARGE_BYTES = 65_536
 USERS_IN_WORDS = f"{USERS:,} users, Zipf-distributed (exponent 1, seed {SEED})"
 
 
@@ -29,6 +33,23 @@ def answer(first: float) -> bytes:
 
 
 ANSWERS = {"a": answer(0.731058578), "b": answer(0.622459331), "c": answer(0.731158578)}
+
+
+def large_answer(first: float) -> bytes:
+    """The constant answer of a model with many outputs: 64 KiB of Open Inference V2 JSON."""
+    values = ",".join(f"{(first * index) % 1:.9f}" for index in range(1, LARGE_BYTES // 12 - 15))
+    text = f'{{"model_name":"large","model_version":"1","outputs":[{{"name":"scores","datatype":"FP64","shape":[1,{values.count(",") + 1}],"data":[{values}]'
+    return text.encode().ljust(LARGE_BYTES - 3) + b"}]}"
+
+
+LARGE_ANSWERS = {"a": large_answer(0.731058578), "b": large_answer(0.622459331)}
+
+
+def padded_body(size: int) -> bytes:
+    """A request of exactly `size` bytes of Open Inference V2 JSON."""
+    count = (size - 80) // 5
+    start, end = f'{{"inputs":[{{"name":"x","shape":[1,{count}],"datatype":"FP64","data":[0.25'.encode(), b"]}]}"
+    return (start + b",0.25" * (count - 1)).ljust(size - len(end)) + end
 
 
 class WrkTotals(msgspec.Struct, frozen=True):
@@ -90,7 +111,9 @@ class Load:
         (directory / "body.json").write_bytes(BODY)
         return cls(wrk, directory, environment)
 
-    def run(self, port: int, seconds: float) -> WrkTotals:
+    def run(
+        self, port: int, seconds: float, *, target: str = TARGET, unique: bool = False, connections: int = CONNECTIONS
+    ) -> WrkTotals:
         """Drive the port for about `seconds` (whole seconds, at least one) and return the totals.
 
         Raises:
@@ -99,8 +122,9 @@ class Load:
         script = Path(__file__).with_name("templates") / "users.lua"
         whole = max(1, round(seconds))
         command = [
-            str(self.wrk), "-t1", f"-c{CONNECTIONS}", f"-d{whole}s", "--latency", "--timeout", "10s", "-s", str(script),
-            f"http://127.0.0.1:{port}{TARGET}", "--", str(self.directory / "users.txt"), str(self.directory / "body.json"), TARGET,
+            str(self.wrk), "-t1", f"-c{connections}", f"-d{whole}s", "--latency", "--timeout", "10s", "-s", str(script),
+            f"http://127.0.0.1:{port}{target}", "--", str(self.directory / "users.txt"), str(self.directory / "body.json"), target,
+            *(["unique"] if unique else []),
         ]  # fmt: skip
         try:
             done = subprocess.run(

@@ -5,6 +5,7 @@ What the systems are and how they are configured stands in `systems`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -37,10 +38,15 @@ def free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Which core the proxies have and which the load and the model servers share; None = not pinned."""
+    """Which core the proxies have and which the load and the model servers share; None = not pinned.
+
+    `second` is another core for a second worker. With fewer than four cores there is none, and two workers share
+    the one of the proxies: beside the load, each would be charged for the caches that the load empties.
+    """
 
     proxy: int | None
     load: int | None
+    second: int | None = None
 
     @classmethod
     def choose(cls) -> Cores:
@@ -48,11 +54,26 @@ class Cores:
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) < 2 or shutil.which("taskset") is None:
             return cls(None, None)
-        return cls(cores[-1], cores[0])
+        return cls(cores[-1], cores[0], cores[-2] if len(cores) >= 4 else None)
 
     def pinned(self, command: list[str], core: int | None) -> list[str]:
         """The command, bound to a core."""
         return command if core is None else ["taskset", "-c", str(core), *command]
+
+    def for_workers(self, command: list[str], workers: int) -> list[str]:
+        """The command of a proxy with so many workers, bound to its core or cores."""
+        if self.proxy is None or self.second is None or workers < 2:
+            return self.pinned(command, self.proxy)
+        return ["taskset", "-c", f"{self.proxy},{self.second}", *command]
+
+    @property
+    def two_workers_in_words(self) -> str:
+        """Where two workers of one system run."""
+        if self.proxy is None:
+            return "two workers are not pinned"
+        if self.second is None:
+            return f"two workers share core {self.proxy}; load and model servers keep to core {self.load}"
+        return f"two workers have cores {self.proxy} and {self.second}; load and model servers keep to core {self.load}"
 
     def __str__(self) -> str:
         if self.proxy is None:
@@ -90,16 +111,21 @@ class Running:
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
         return " / ".join(lines[-3:])[-400:] or "it wrote nothing"
 
-    def stop(self) -> None:
-        """End it and wait; what does not go within 20 s is killed with all its children."""
+    def stop(self, patience_s: float = STOP_S) -> None:
+        """End it and wait; what does not go in time is killed with all its children."""
+        tree = self.tree()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(STOP_S)
+                self.process.wait(patience_s)
             except subprocess.TimeoutExpired:
-                for one in reversed(self.tree()):
+                tree = self.tree()
+        # also after a good end: children of a supervisor that crashed must not run into the next measurement
+        for one in reversed(tree):
+            with contextlib.suppress(ProcessLookupError):
+                if one.started and cpu.started(one.pid) == one.started:  # else the number is somebody else's by now
                     os.kill(one.pid, signal.SIGKILL)
-                self.process.wait()
+        self.process.wait()
 
 
 def start(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtests.bench.load import Load
+from loadtests.bench.openloop import LATE_P99_US
 from loadtests.bench.peers import Peer
 from loadtests.bench.running import Cores
 
@@ -28,6 +29,7 @@ class Setting:
     warm_up_s: float
     systems: list[str]
     keep: bool = False
+    late_us: float = LATE_P99_US
     rate: float | None = None
     capacity: float | None = None
     found_how: str = ""

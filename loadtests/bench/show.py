@@ -1,26 +1,24 @@
-"""What the bench prints: one table per job, the words for what was switched on, and the verdicts."""
+"""What the bench prints: the table of CPU, the parts that all tables share, and the bars."""
 
 # ruff: noqa: RUF001 - what people read is set with signs of multiplication, dashes and primes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtests.bench.figures import Measurement, Series, Verdict, median_ratio
+from loadtests.bench.bars import Verdict
+from loadtests.bench.figures import Measurement, Series, median_ratio, mid
 
-TITLES = {
-    "a": "(a) A/B by user header, log off",
-    "a'": "(a′) A/B by user header, log on",
-    "b": "(b) every request shadowed",
-}
-SPELLINGS = {"a′": "a'", "a2": "a'"}  # of a job; a prime is hard to type in a shell
+SPELLINGS = {"a′": "a'", "alog": "a'"}  # of a job; a prime is hard to type in a shell
 DISTURBED = 0.1  # of the core; below, the figures of one machine agree within a few per cent
 ROLES = ("worker", "analyst", "supervisor")
+STYLES = {"pass": "green", "fail": "red bold", "not judged": "yellow"}
 
 
 def job_name(job: str) -> str:
@@ -28,16 +26,38 @@ def job_name(job: str) -> str:
     return job.replace("'", "′")
 
 
-def mid(series: Series, value: Callable[[Measurement], float]) -> float:
-    """The median over rounds."""
-    return median(value(one) for one in series.measured)
-
-
-def job_table(job: str, series: Mapping[str, Series]) -> Table:
-    """The table of one job; medians over the rounds, with the lowest and the highest CPU in brackets."""
-    table = Table(title=TITLES[job], title_justify="left", title_style="bold", header_style="bold", expand=False)
+def new_table(title: str, columns: Sequence[str]) -> Table:
+    """A table of systems in rows, with its figures to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", expand=False)
     table.add_column("system", no_wrap=True)
-    for name in (
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def say(console: Console, words: str) -> None:
+    """A line below a table."""
+    console.print(Text(f"  {words}", style="dim"))
+
+
+def add_unmeasured(table: Table, name: str, one: Series[Any]) -> None:
+    """The row of a system without a single round."""
+    table.add_row(name, Text("failed" if one.failed else "not measured", style="yellow"))
+
+
+def errors_cell(errors: int) -> Text:
+    """The number of errors; nothing for none."""
+    return Text(f"{errors:,}" if errors else "", style="red bold")
+
+
+def ratio(value: float | None) -> str:
+    """A ratio with two digits, a dash for none."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def cpu_table(title: str, series: Mapping[str, Series[Measurement]]) -> Table:
+    """The table of a job that counts CPU; medians over the rounds, with the lowest and the highest in brackets."""
+    columns = (
         "CPU µs/request",
         "× nginx",
         "× Envoy",
@@ -47,30 +67,30 @@ def job_table(job: str, series: Mapping[str, Series]) -> Table:
         "memory MiB",
         "core busy",
         "errors",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
+    )
+    table = new_table(title, columns)
     for name, one in series.items():
         if not one.measured:
-            table.add_row(name, Text("skipped", style="yellow"), *[""] * 8)
+            add_unmeasured(table, name, one)
             continue
         table.add_row(name, *_cells(one, series), style="bold" if name == "parallax" else None)
-        if name == "parallax":
+        if name.startswith("parallax"):
             for role in (*ROLES, *sorted({role for m in one.measured for role in m.cpu_us} - set(ROLES))):
                 if any(role in m.cpu_us for m in one.measured):
                     share = [mid(one, lambda m, role=role: m.cpu_us.get(role, 0.0))]  # type: ignore[misc]
                     cells = [
-                        _ratio(median_ratio(one.measured, series[peer].measured, role)) if peer in series else ""
+                        ratio(median_ratio(one.measured, series[peer].measured, role)) if peer in series else ""
                         for peer in ("nginx", "envoy")
                     ]
                     table.add_row(f"  {role}", f"{share[0]:.1f}", *cells, *[""] * 6, style="dim")
     return table
 
 
-def _cells(one: Series, job: Mapping[str, Series]) -> list[str | Text]:
+def _cells(one: Series[Measurement], job: Mapping[str, Series[Measurement]]) -> list[str | Text]:
     cpu = [m.total_cpu_us for m in one.measured]
     proxied = one.system != "direct"
     compared = [
-        _ratio(median_ratio(one.measured, job[peer].measured)) if proxied and peer in job else ""
+        ratio(median_ratio(one.measured, job[peer].measured)) if proxied and peer in job else ""
         for peer in ("nginx", "envoy")
     ]
     return [
@@ -81,25 +101,29 @@ def _cells(one: Series, job: Mapping[str, Series]) -> list[str | Text]:
         f"{mid(one, lambda m: m.p99_us) / 1000:.2f}",
         f"{mid(one, lambda m: m.memory_bytes) / 2**20:.0f}" if proxied else "–",
         f"{mid(one, lambda m: m.core_share):.0%}" if proxied else "–",
-        Text(f"{one.errors:,}", style="red bold" if one.errors else ""),
+        errors_cell(one.errors),
     ]
 
 
-def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def print_job(console: Console, job: str, series: Mapping[str, Series]) -> None:
-    """The table of a job and, below it, what was switched on, who was skipped and what went wrong."""
-    console.print()
-    console.print(job_table(job, series))
+def print_series_notes(console: Console, series: Mapping[str, Series[Any]]) -> None:
+    """What was switched on in each system, what failed, and what a reader must know of the rounds."""
     for name, one in series.items():
-        if one.skipped:
-            console.print(Text(f"  {name} skipped: {one.skipped}", style="yellow"))
-        elif one.switched_on:
-            console.print(Text(f"  {name}: {one.switched_on}", style="dim"))
+        if one.switched_on and one.measured:
+            say(console, f"{name}: {one.switched_on}")
+        for why in one.failed:
+            console.print(Text(f"  {name} failed: {why}", style="red" if name.startswith("parallax") else "yellow"))
         for note in sorted({note for m in one.measured for note in m.notes}):
             console.print(Text(f"  {name}: {note}", style="red"))
+        for m in one.measured[-1:]:
+            for sample, value in getattr(m, "collector", {}).items():
+                say(console, f"{name}: {sample} {value:g}")
+
+
+def print_cpu(console: Console, title: str, series: Mapping[str, Series[Measurement]]) -> None:
+    """The table of a job that counts CPU and, below it, what was switched on, who failed and what went wrong."""
+    console.print()
+    console.print(cpu_table(title, series))
+    print_series_notes(console, series)
     disturbed = {name: mid(one, lambda m: m.others_share) for name, one in series.items() if one.measured}
     if disturbed and max(disturbed.values()) > DISTURBED:
         worst = max(disturbed, key=lambda name: disturbed[name])
@@ -112,29 +136,48 @@ def print_job(console: Console, job: str, series: Mapping[str, Series]) -> None:
         )
     drained = [m.drain_s for m in series["parallax"].measured if m.drain_s] if "parallax" in series else []
     if drained:
-        console.print(
-            Text(
-                f"  parallax: the window stayed open {median(drained):.1f} s after the load until all was in Parquet",
-                style="dim",
-            )
+        say(
+            console, f"parallax: the window stayed open {median(drained):.1f} s after the load until all was in Parquet"
         )
 
 
-def verdict_line(verdict: Verdict) -> Text:
-    """One line for one bar."""
+def what_words(verdict: Verdict) -> str:
+    """What a bar compares, in words."""
     bar = verdict.bar
-    what = f"({job_name(bar.job)}) {'all processes' if bar.role == 'all' else bar.role + ' alone'} / {bar.peer}"
-    value = (
-        f"{verdict.ratio:.2f}, bar ≤ {bar.limit:g}"
-        if verdict.ratio is not None
-        else f"{verdict.reason}, bar ≤ {bar.limit:g}"
-    )
-    style = {"pass": "green", "fail": "red bold", "not judged": "yellow"}[verdict.outcome]
-    return Text.assemble((f"{verdict.outcome:<10}", style), f" {what}: {value}")
+    figure = {"all": "CPU of all processes", "worker": "CPU of the worker alone"}.get(bar.figure, bar.figure)
+    ours = "" if bar.ours == "parallax" else f"{bar.ours}, "
+    peer = "a healthy one" if bar.job == "i" else bar.peer
+    return f"{ours}{figure} / {peer}"
+
+
+def bars_table(title: str, verdicts: Sequence[Verdict]) -> Table:
+    """One set of bars with what became of each."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", expand=False)
+    table.add_column("job", no_wrap=True)
+    table.add_column("what")
+    for name in ("measured", "bar"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for verdict in verdicts:
+        table.add_row(
+            job_name(verdict.bar.job),
+            what_words(verdict),
+            ratio(verdict.ratio),
+            f"≤ {verdict.bar.limit:g}",
+            Text(verdict.outcome, style=STYLES[verdict.outcome]),
+            verdict.reason,
+        )
+    return table
 
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """A line per bar."""
-    console.print()
-    for verdict in verdicts:
-        console.print(verdict_line(verdict))
+    """The two sets of bars, each with its score."""
+    for stage, title in (("first", "first bars"), ("final", "final bars")):
+        mine = [verdict for verdict in verdicts if verdict.bar.stage == stage]
+        if not mine:
+            continue
+        counts = {outcome: sum(one.outcome == outcome for one in mine) for outcome in STYLES}
+        score = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+        console.print()
+        console.print(bars_table(f"{title}: {score}", mine))

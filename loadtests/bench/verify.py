@@ -13,7 +13,7 @@ import re
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,18 +103,18 @@ def mirror_baseline(status_port: int) -> int:
     return mirrored_requests(status_port)
 
 
-def verify_split(port: int) -> int:
+def verify_split(port: int, target: str = load.TARGET, answers: Mapping[str, bytes] = load.ANSWERS) -> int:
     """Check stickiness and that both upstreams are used; returns the number of requests sent.
 
     Raises:
         SystemFailed: it does not split by user.
     """
-    model_of = {load.ANSWERS["a"]: "a", load.ANSWERS["b"]: "b"}
+    model_of = {answers["a"]: "a", answers["b"]: "b"}
     seen: dict[str, set[str]] = {}
     with connected(port, 2) as connections:
         for number in range(REPEATS):
             for user in (f"user-{index:04d}" for index in range(USERS)):
-                answer = ask(connections[number % 2], user, load.TARGET, load.BODY)
+                answer = ask(connections[number % 2], user, target, load.BODY)
                 if answer not in model_of:
                     raise SystemFailed(f"the answer is not byte for byte what a model server said: {answer[:200]!r}")
                 seen.setdefault(user, set()).add(model_of[answer])
