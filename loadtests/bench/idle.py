@@ -62,7 +62,7 @@ def ask_once(port: int, number: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def held(port: int) -> Iterator[list[socket.socket]]:
+def held() -> Iterator[list[socket.socket]]:
     """A list that callers are put into, closed in the end."""
     callers: list[socket.socket] = []
     try:

@@ -43,7 +43,7 @@ SYSTEMS = (
         {
             "split": "balance hash on the header, X-Forwarded-For, no log",
             "split-logged": "balance hash on the header, X-Forwarded-For, httplog to a file: no bodies",
-            "stream": "balance hash on the header, no log",
+            "stream": "balance hash on the header, http-no-delay, no log",
         },
         launch.launch_haproxy,
         program="haproxy",

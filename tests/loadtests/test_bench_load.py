@@ -70,7 +70,7 @@ def test_request_and_answers_have_the_sizes_that_the_tables_state() -> None:
     assert all(len(json.loads(answer)["outputs"][0]["data"]) == 2 for answer in load.ANSWERS.values())
 
 
-@pytest.mark.parametrize("text", ["b,a'", "b, a\u2032", "a2,b"])
+@pytest.mark.parametrize("text", ["b,a'", "b, a\u2032", "alog,b"])
 def test_the_job_with_the_log_on_has_three_spellings(text: str) -> None:
     """A prime is hard to type in a shell; the order is always that of the tables."""
     assert parse_names(text, JOBS) == ["a'", "b"]
@@ -78,5 +78,23 @@ def test_the_job_with_the_log_on_has_three_spellings(text: str) -> None:
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     """The message names what was given and what may be."""
-    with pytest.raises(argparse.ArgumentTypeError, match="got c, must be of a, a', b"):
-        parse_names("a,c", JOBS)
+    with pytest.raises(argparse.ArgumentTypeError, match="got z, must be of a, a', a2, b, c, d, e, f, s, i"):
+        parse_names("a,z", JOBS)
+
+
+def test_large_answers_are_64_kib_of_json_and_differ() -> None:
+    """The job states a size, so it is that size to the byte."""
+    assert {len(answer) for answer in load.LARGE_ANSWERS.values()} == {65_536}
+    assert len(set(load.LARGE_ANSWERS.values())) == 2
+    for answer in load.LARGE_ANSWERS.values():
+        output = json.loads(answer)["outputs"][0]
+        assert output["shape"] == [1, len(output["data"])]
+
+
+@pytest.mark.parametrize("size", [1_024, 1_025, 1_000_000])
+def test_a_padded_body_is_a_prediction_request_of_exactly_that_size(size: int) -> None:
+    """Bodies of the isolation table are what a model server would take."""
+    body = load.padded_body(size)
+    assert len(body) == size
+    found = json.loads(body)["inputs"][0]
+    assert found["shape"] == [1, len(found["data"])]

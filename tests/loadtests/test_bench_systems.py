@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from loadtests.bench import load, measure, running, systems, verify
+from loadtests.bench import launch, load, logged, running, verify
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def test_a_mirror_that_loses_requests_is_found_out(monkeypatch: pytest.MonkeyPat
             verify.verify_mirror(port, port)
 
 
-@pytest.mark.parametrize("name", [path.name for path in sorted(systems.TEMPLATES.glob("*.*")) if path.suffix != ".lua"])
+@pytest.mark.parametrize("name", [path.name for path in sorted(launch.TEMPLATES.glob("*.*")) if path.suffix != ".lua"])
 def test_a_template_needs_no_value_that_the_bench_does_not_give(name: str) -> None:
     """A placeholder without a value is an error, and none is left in what a system reads."""
     names = (
@@ -127,15 +127,20 @@ def test_a_template_needs_no_value_that_the_bench_does_not_give(name: str) -> No
         "METRICS",
         "ANALYST",
         "SERVERS",
+        "WORKERS",
+        "CONNECTIONS",
+        "FILES",
+        "REUSEPORT",
+        "STREAM",
     )
-    text = systems.render(name, **dict.fromkeys(names, "1"))
+    text = launch.render(name, **dict.fromkeys(names, "1"))
     assert "@" not in text.replace('"@type"', "")
 
 
 def test_a_missing_value_of_a_template_is_an_error() -> None:
     """Nothing is started with half a configuration."""
     with pytest.raises(KeyError):
-        systems.render("nginx.conf", PORT=1)
+        launch.render("nginx.conf", PORT=1)
 
 
 @pytest.mark.parametrize(
@@ -190,11 +195,11 @@ def test_the_window_stays_open_until_the_rows_are_there_and_the_lag_is_nothing(t
 
     with serving(metrics) as port:
         tree = running.Running("parallax", Alive(), 1, tmp_path / "log", tmp_path, metrics_port=port)  # type: ignore[arg-type]
-        assert measure.wait_for_log(tree, "pairs", 3) == 7
+        assert logged.wait_for_log(tree, "pairs", 3) == 7
         assert len(looks) == 2
-        assert measure.wait_for_log(tree, "pairs", 8, patience_s=0.0) == 7
+        assert logged.wait_for_log(tree, "pairs", 8, patience_s=0.0) == 7
 
 
 def test_a_log_without_files_has_no_rows(tmp_path: Path) -> None:
     """Before the first commit there is nothing to read."""
-    assert measure.rows_in_parquet(tmp_path, "pairs") == 0
+    assert logged.rows_in_parquet(tmp_path, "pairs") == 0
