@@ -9,6 +9,7 @@ from proxy.config.nearest import listed
 from proxy.config.schema import Config
 from proxy.config.sharing import primary_upstreams, shared_with
 from proxy.errors import Problem
+from proxy.http.attributes import CLIENT_ADDRESS
 
 
 def warnings(config: Config) -> list[Problem]:
@@ -25,6 +26,7 @@ def warnings(config: Config) -> list[Problem]:
         )
     if not config.log.enabled and (config.shadows or config.experiments):
         root["log"]["enabled"].warn("nothing is written down, so there are no pairs and no report")
+    _warn_telemetry(config, root)
     return sorted(document.problems, key=lambda problem: problem.line)
 
 
@@ -92,3 +94,18 @@ def _warn_shadows(config: Config, root: View) -> None:
             )
         if shadow.max_inflight < shadow.max_body:
             view["max_inflight"].warn("smaller than max_body, so the largest bodies are never copied")
+
+
+def _warn_telemetry(config: Config, root: View) -> None:
+    access, tracing = config.access_log, config.tracing
+    if access.path != "off" and CLIENT_ADDRESS in access.fields:
+        for route in config.routes:
+            if any(source.client_address for source in route.unit):
+                root["access_log"]["fields"].warn(
+                    f"{CLIENT_ADDRESS} is a unit of route {route.name}, so its lines tell whose the hashes are"
+                )
+                break
+    if tracing.endpoint != "off":
+        missing = "log.enabled" if not config.log.enabled else "analyst" if not config.analyst else ""
+        if missing:
+            root["tracing"].warn(f"no span is sent, they are made from the log by the analyst, and {missing} is off")

@@ -118,12 +118,25 @@ def _host_policy(value: object) -> str:
     return found
 
 
+def _receiver(value: object) -> str:
+    found = read_text(value)
+    scheme, separator, rest = found.partition("://")
+    authority, _, path = rest.partition("/")
+    if not separator or scheme not in ("http", "https") or not authority or "@" in authority:
+        raise Unfit("must be an http or https URL without a user, such as http://127.0.0.1:4318/v1/traces")
+    if not scalars.RECEIVER_REST.fullmatch(rest):
+        raise Unfit("must be an http or https URL, such as http://127.0.0.1:4318/v1/traces")
+    # The path of the signal is the receiver's by convention, so a URL without one means it.
+    return found if path else f"{scheme}://{authority}/v1/traces"
+
+
 _STRING = {"type": "string"}
 METHOD = Reads(_method, {"type": "string", "examples": list(METHODS)})
 READABLE_HEADER = Reads(_readable_header, _STRING)
 WRITABLE_HEADER = Reads(_writable_header, _STRING)
 KEPT_HEADER = Reads(_kept_header, _STRING)
 OUTPUT_PATH = Reads(_output_path, {"type": "string", "pattern": "^/"})
+RECEIVER = Reads(_receiver, {"type": "string", "examples": ["http://127.0.0.1:4318/v1/traces"]})
 POINTER = Reads(_pointer, {"type": "string", "pattern": "^/"})
 HOST_PATTERN = Reads(_host_pattern, _STRING)
 HOST_POLICY = Reads(_host_policy, {"type": "string", "examples": ["preserve", "endpoint"]})

@@ -28,6 +28,7 @@ from proxy.config.kinds_of_text import (
     PATH,
     POINTER,
     READABLE_HEADER,
+    RECEIVER,
     TEXT,
     WORD,
     WRITABLE_HEADER,
@@ -35,11 +36,13 @@ from proxy.config.kinds_of_text import (
 from proxy.config.scalars import Unfit
 from proxy.config.shapes import HEADER_RULE, ONE_OR_MORE, Model
 from proxy.config.values import choice, count, duration, either, flag, fraction, number, size, weight
+from proxy.http.attributes import ACCESS_DEFAULT, ACCESS_FIELDS
 
 Names = Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE]
 FRACTION = fraction()
 WEIGHT = weight()
 RETAINED = size(least="1MiB", most="100TiB")
+CUT_AT = either("off", size(least="64KiB", most="1TiB"))
 Flag = Annotated[bool, flag()]
 
 
@@ -329,6 +332,58 @@ class Log(Model):
     )
 
 
+class Rotation(Model):
+    """When a file of the access log is cut; the workers share it and cut it together."""
+
+    size: Annotated[int | Literal["off"], CUT_AT] = Field(
+        default=100 * 1024**2, description="when it holds so much; off: never, for logrotate"
+    )
+    age: Annotated[float | Literal["off"], either("off", duration(least="1m", most="365d"))] = Field(
+        default="off", description="at whole multiples of it, UTC: 1h on the hour, 1d at midnight"
+    )
+    keep: Annotated[int, count(0, 10_000)] = Field(default=5, description="how many cut files are kept")
+
+
+class AccessLog(Model):
+    """A line of JSON for every request, also where the paired log is off; the path alone will do."""
+
+    wanted: ClassVar[str] = "stdout, stderr, off, the path of a file, or a mapping"
+    short_form: ClassVar[str] = "path"
+
+    path: Annotated[str, WORD] = Field(default="off", description="stdout, stderr, off, or a file")
+    sample: Annotated[float, FRACTION] = Field(
+        default=1.0, description="fraction of requests that are kept, the same ones everywhere"
+    )
+    errors: Flag = Field(
+        default=True, description="keep every request that failed (5xx, refused, or cut), whatever `sample` says"
+    )
+    slow: Annotated[float | Literal["off"], either("off", duration(above="0s", most="1d"))] = Field(
+        default="off", description="keep every request that took at least this long, whatever `sample` says"
+    )
+    fields: Annotated[list[Annotated[str, choice(*ACCESS_FIELDS)]], ONE_OR_MORE] = Field(
+        default=list(ACCESS_DEFAULT), min_length=1, description="what a line holds; time is always there"
+    )
+    rotate: Rotation = Field(default=Rotation(), description="when a file is cut")
+
+
+class Tracing(Model):
+    """Spans for OpenTelemetry; the endpoint alone will do. Needs `pip install parallax[otel]`."""
+
+    wanted: ClassVar[str] = "off, the URL of an OTLP/HTTP receiver, or a mapping"
+    short_form: ClassVar[str] = "endpoint"
+
+    endpoint: Annotated[str, either("off", RECEIVER)] = Field(
+        default="off", description="the OTLP/HTTP receiver, such as http://127.0.0.1:4318/v1/traces, or off"
+    )
+    sample: Annotated[float, FRACTION] = Field(
+        default=1.0, description="fraction of the requests without a trace; the others follow their caller's choice"
+    )
+    propagate: Annotated[Literal["unchanged", "ours"], choice("unchanged", "ours")] = Field(
+        default="unchanged", description="what upstreams are told: the caller's traceparent, or our span"
+    )
+    service: Annotated[str, WORD] = Field(default="parallax", description="service.name of the spans")
+
+
 class Config(Model):
     """The configuration of Parallax."""
 
@@ -349,6 +404,8 @@ class Config(Model):
     shadows: dict[Annotated[str, NAME], Shadow] = Field(default={}, description="the shadows by name")
     faults: Faults = Field(default=Faults(), description="the faults, and the bound over all of them")
     log: Log = Field(default=Log(), description="what is written down")
+    access_log: AccessLog = Field(default=AccessLog(), description="a line for every request")
+    tracing: Tracing = Field(default=Tracing(), description="spans for OpenTelemetry")
 
     _document: Document = PrivateAttr(default_factory=lambda: Document(""))
 

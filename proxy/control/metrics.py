@@ -47,6 +47,7 @@ CATALOGUE: Final = {
         Metric("fault_active", "gauge", ("fault",), "1 while a fault is running."),
         Metric("log_records", "counter", ("result",), "Log records, written or dropped."),
         Metric("log_bytes", "counter", (), "Bytes written to segments."),
+        Metric("access_log_lines", "counter", ("result",), "Lines of the access log, written or dropped."),
         Metric("analyst_records", "counter", ("table",), "Rows committed by the analyst."),
         Metric("analyst_lag_seconds", "gauge", (), "Age of the oldest record that is not yet committed."),
         Metric("analyst_lag_bytes", "gauge", (), "Bytes of segments that are not yet committed."),

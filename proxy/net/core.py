@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from proxy.http.caller import Caller
 from proxy.http.head import Head
+from proxy.net.access import AccessLog
 from proxy.net.counters import Counters
 from proxy.net.ids import IdSource
 from proxy.net.inject import StaleAnswers
@@ -46,6 +47,7 @@ class Core:
         self.leases = FaultLeases()
         self.stale = StaleAnswers()
         self.log: LogWriter | None = None
+        self.access: AccessLog | None = None
         self.connections: set[Downstream] = set()
         self.draining = False
         # Whether answers say `Connection: close`: all while draining, or as many as are to be shed.

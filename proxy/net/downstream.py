@@ -493,7 +493,11 @@ class Downstream(asyncio.Protocol):
 
     def _reject(self, status: int, error_type: str, detail: str) -> None:
         """Answer something that never became an exchange, and close."""
-        request_id = self.core.ids.mint(time()).encode()
+        core, now_s = self.core, time()
+        minted = core.ids.mint(now_s)
+        request_id = minted.encode()
+        if core.access is not None:
+            core.access.rejected(now_s, minted, self.caller.address, (status, error_type, detail))
         self.write(error_response(status, error_type, detail, request_id=request_id, closing=_CLOSE, head=False))
         self._linger()
 

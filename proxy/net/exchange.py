@@ -702,6 +702,11 @@ class Exchange:
                 core.log.append_frame(make_frame(self, self._injection, latency, overhead))
             except Exception as error:  # noqa: BLE001 - the exchange barrier: the caller goes on without a record
                 report_failure("record", error)
+        if core.access is not None:
+            try:
+                core.access.finished(self, self._injection, latency, overhead)
+            except Exception as error:  # noqa: BLE001 - the exchange barrier: the caller goes on without a line
+                report_failure("access log", error)
         if cut:
             self._down.abort()
         else:

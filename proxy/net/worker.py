@@ -42,11 +42,14 @@ from proxy.control.messages import (
     Stats,
     TakePlace,
 )
+from proxy.net.access import AccessLog
 from proxy.net.core import Core
 from proxy.net.downstream import Downstream
+from proxy.net.linewriter import LineWriter
 from proxy.net.listeners import Listeners
 from proxy.net.logwriter import LogWriter
 from proxy.net.report import report_failure
+from proxy.plan.data import AccessLog as AccessLogSettings
 from proxy.plan.data import Plan, decode_plan
 from proxy.plan.link import LinkedPlan, link_plan
 
@@ -85,6 +88,8 @@ class Worker:
         self._link_lock = asyncio.Lock()
         self._drain_deadline = 0.0
         self._closed_idle = 0
+        # Every access log that this process wrote, because counters never go back.
+        self._lines: list[LineWriter] = []
         self._channel = Channel(control, self._hello, self._on_message)
 
     async def run(self) -> None:
@@ -99,9 +104,10 @@ class Worker:
             runner.drain()
         self._send_stats()
         if core.log is not None:
-            log = core.log
-            await self._loop.run_in_executor(None, log.close)
-            self._send_stats()
+            await self._loop.run_in_executor(None, core.log.close)
+        if core.access is not None:
+            await self._close_lines(core.access.writer)
+        self._send_stats()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -156,11 +162,28 @@ class Worker:
         self._renew_leases()
 
     def _open_log(self) -> None:
-        """Begin the log, once there is a place in whose name it is written and a plan that wants it."""
+        """Begin the logs, once there is a place in whose name it is written and a plan that wants it."""
         core = self._core
         settings = core.plan.data.log
         if core.log is None and settings.enabled and self._index != SPARE:
             core.log = LogWriter(self._spool, worker=core.name, settings=settings)
+        if self._index != SPARE:
+            self._use_access_log(core.plan.data.access_log)
+
+    def _use_access_log(self, settings: AccessLogSettings | None) -> None:
+        """Begin, change or end the access log; what the old one holds is still written."""
+        core = self._core
+        old = core.access
+        if (old.settings if old is not None else None) == settings:
+            return
+        core.access = AccessLog(settings, worker=core.name) if settings is not None else None
+        if core.access is not None:
+            self._lines.append(core.access.writer)
+        if old is not None:
+            self._own(self._close_lines(old.writer))
+
+    async def _close_lines(self, writer: LineWriter) -> None:
+        await self._loop.run_in_executor(None, writer.close)
 
     async def _take_place(self, index: int) -> None:
         """Stop being a spare: from here on everything is as if this process had begun as worker `index`."""
@@ -230,6 +253,11 @@ class Worker:
         if log is not None:
             metrics["log_records"] = [Sample(["written"], log.written), Sample(["dropped"], log.dropped)]
             metrics["log_bytes"] = [Sample([], log.written_bytes)]
+        if self._lines:
+            metrics["access_log_lines"] = [
+                Sample(["written"], sum(lines.written for lines in self._lines)),
+                Sample(["dropped"], sum(lines.dropped for lines in self._lines)),
+            ]
         state: dict[str, float | int | str | bool | None] = {
             "plan_version": self._plan_version,
             "draining": core.draining,
@@ -239,6 +267,7 @@ class Worker:
             "spare": self._index == SPARE,
             "idle_closed_at_drain": self._closed_idle,
             "log_error": log.last_error if log is not None else "",
+            "access_log_error": core.access.writer.last_error if core.access is not None else "",
         }
         self._channel.send(Stats(metrics, histograms, state))
 

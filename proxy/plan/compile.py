@@ -57,6 +57,7 @@ class Deployment(msgspec.Struct, frozen=True):
     compare: dict[str, rules.Compare] = {}
     deadlines_s: dict[str, float] = {}
     controls: dict[str, str] = {}
+    tracing: data.Tracing | None = None
 
 
 def compile_plan(config: Config, *, epochs: Mapping[str, int] | None = None, unit_key: bytes = b"") -> data.Plan:
@@ -76,6 +77,9 @@ def compile_plan(config: Config, *, epochs: Mapping[str, int] | None = None, uni
         faults={name: compile_fault(name, fault) for name, fault in config.faults.definitions.items()},
         limits=_limits(config.limits),
         log=_log(config.log),
+        access_log=_access_log(config.access_log),
+        # What is only exported is no business of a worker, and changing it no new plan.
+        tracing=_tracing(config.tracing) if config.tracing.propagate == "ours" else None,
     )
     # Epochs and keys belong to a state directory, not to the file, so the version leaves them out.
     version = hashlib.blake2b(data.encode_plan(plan)).hexdigest()[:12]
@@ -109,6 +113,7 @@ def compile_deployment(config: Config) -> Deployment:
         compare={name: _compare(shadow.compare) for name, shadow in config.shadows.items()},
         deadlines_s={name: shadow.deadline for name, shadow in config.shadows.items()},
         controls={name: _control(experiment) for name, experiment in config.experiments.items()},
+        tracing=_tracing(config.tracing),
     )
 
 
@@ -309,4 +314,31 @@ def _log(log: schema.Log) -> data.LogSettings:
         # A small spool must hold several segments, or one segment would fill it before it is read.
         segment_bytes=min(defaults.segment_bytes, log.spool // 4),
         spool_bytes=log.spool,
+    )
+
+
+def _access_log(access: schema.AccessLog) -> data.AccessLog | None:
+    if access.path == "off":
+        return None
+    rotate = access.rotate
+    return data.AccessLog(
+        path=access.path,
+        sample=access.sample,
+        errors=access.errors,
+        slow_s=None if access.slow == "off" else access.slow,
+        fields=access.fields,
+        rotate_bytes=0 if rotate.size == "off" else rotate.size,
+        rotate_s=0.0 if rotate.age == "off" else rotate.age,
+        rotate_keep=rotate.keep,
+    )
+
+
+def _tracing(tracing: schema.Tracing) -> data.Tracing | None:
+    if tracing.endpoint == "off":
+        return None
+    return data.Tracing(
+        endpoint=tracing.endpoint,
+        sample=tracing.sample,
+        propagate_ours=tracing.propagate == "ours",
+        service=tracing.service,
     )

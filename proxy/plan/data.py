@@ -231,6 +231,37 @@ class LogSettings(Struct, frozen=True):
     spool_bytes: int = 1024 * 1024 * 1024
 
 
+class AccessLog(Struct, frozen=True):
+    """The access log of a worker: one JSON object a line, to "stdout", "stderr" or a file.
+
+    `sample` is the fraction of requests that are kept; with `errors` those that failed are kept whatever it
+    says, and so are those that took `slow_s` or longer. A file is cut when it holds `rotate_bytes`, and at
+    whole multiples of `rotate_s` since 1970; 0 means never. `rotate_keep` cut files are kept.
+    """
+
+    path: str
+    sample: float = 1.0
+    errors: bool = True
+    slow_s: float | None = None
+    fields: list[str] = []
+    rotate_bytes: int = 0
+    rotate_s: float = 0.0
+    rotate_keep: int = 5
+
+
+class Tracing(Struct, frozen=True):
+    """Spans for OpenTelemetry: sent to `endpoint`, of `sample` of the exchanges that bring no trace of their own.
+
+    With `propagate_ours` an upstream is told that its parent is our span; otherwise it is told what the caller
+    said, unchanged.
+    """
+
+    endpoint: str
+    sample: float = 1.0
+    propagate_ours: bool = False
+    service: str = "parallax"
+
+
 class Plan(Struct, frozen=True):
     """Everything a worker decides by."""
 
@@ -241,6 +272,8 @@ class Plan(Struct, frozen=True):
     faults: dict[str, Fault] = {}
     limits: Limits = Limits()
     log: LogSettings = LogSettings()
+    access_log: AccessLog | None = None
+    tracing: Tracing | None = None
     via: str = "parallax"
     version: str = ""
     unit_key: bytes = b""

@@ -122,6 +122,9 @@ class Supervisor:
         """Serve until told to end, then drain."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_report_loop_failure)
+        # What logrotate sends by habit, and what would end us: the access log finds a file that was moved by
+        # itself. To ignore is inherited, so it holds for every child too.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._own(self._reload_for("SIGHUP")))
         loop.add_signal_handler(signal.SIGUSR2, lambda: self._own(self._upgrade_for("SIGUSR2")))
         for number in (signal.SIGTERM, signal.SIGINT):

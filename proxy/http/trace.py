@@ -1,0 +1,45 @@
+"""The trace context of a request (W3C Trace Context, level 2, section 3.2).
+
+A header that is not exactly of the form is no context: it is passed on as it came, as everything is, and
+nothing is derived from it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+# Version ff is invalid; a version that we do not know may have more behind a dash.
+_FORM: Final = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_NO_TRACE: Final = "0" * 32
+_NO_SPAN: Final = "0" * 16
+SAMPLED: Final = 1
+
+
+class TraceParent(NamedTuple):
+    """The trace that a request belongs to, the span that it was made in, and whether that is recorded."""
+
+    trace_id: str
+    span_id: str
+    flags: int
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the caller records its part of the trace."""
+        return bool(self.flags & SAMPLED)
+
+
+def read_traceparent(value: str) -> TraceParent | None:
+    """The context that a `traceparent` value says, or None where it says none."""
+    found = _FORM.fullmatch(value)
+    if found is None:
+        return None
+    version, trace_id, span_id, flags, more = found.groups()
+    if trace_id == _NO_TRACE or span_id == _NO_SPAN or (version == "00" and more):
+        return None
+    return TraceParent(trace_id, span_id, int(flags, 16))
+
+
+def write_traceparent(parent: TraceParent) -> str:
+    """The value that tells an upstream of `parent`; always of version 00, the one that we speak."""
+    return f"00-{parent.trace_id}-{parent.span_id}-{parent.flags:02x}"
