@@ -31,6 +31,7 @@ from proxy.analyst.presentation import Presentation
 from proxy.analyst.rows import Rows, lost_leg
 from proxy.analyst.settings import DEFAULT_DEADLINE_S, Settings
 from proxy.analyst.store import Position, State, Store
+from proxy.analyst.tracing import Tracing
 from proxy.exchange import segments
 from proxy.exchange.parquet import connect
 from proxy.exchange.records import Exchange, Leg, Record
@@ -118,6 +119,7 @@ class Pipeline:
         reach: Callable[[str], None] = lambda point: None,  # noqa: ARG005
     ) -> None:
         self.settings = settings
+        self.tracing: Tracing | None = None
         self.counts = Counts()
         self._now = now
         self._report = report
@@ -145,9 +147,13 @@ class Pipeline:
         except (OSError, duckdb.Error, sqlite3.Error) as error:
             self._report("writing a batch", error)
             self.counts.failed_steps += 1
+            if self.tracing is not None:
+                self.tracing.roll_back()
             self.state = self._recover()
             return Progress(failed=True, behind=True)
         self.counts.add(work.counts)
+        if self.tracing is not None:
+            self.tracing.commit()
         self._delete(work.done)
         return Progress(work.counts.records, work.behind)
 
@@ -230,12 +236,14 @@ class Pipeline:
 
     def _take_all(self, records: list[Record], work: _Step) -> int:
         """Take records one by one; a defect that one of them meets is reported and costs that one."""
-        rows, joins, settings = work.rows, self.state.joins, self.settings
+        rows, joins, settings, tracing = work.rows, self.state.joins, self.settings, self.tracing
         failures = 0
         for record in records:
             try:
                 if type(record) is Exchange:
                     rows.add_exchange(record)
+                    if tracing is not None:
+                        tracing.add_exchange(record)
                     if record.shadows:
                         for leg in joins.add_exchange(record, settings.deadlines, DEFAULT_DEADLINE_S):
                             self._pair(record, leg, rows)
@@ -252,7 +260,10 @@ class Pipeline:
 
     def _pair(self, exchange: Exchange, leg: Leg, rows: Rows) -> None:
         rules = self.settings.rules.get(leg.shadow, _DEFAULT_RULES)
-        rows.add_pair(exchange, leg, compare_pair(exchange, leg, rules, self._report), rules)
+        verdict = compare_pair(exchange, leg, rules, self._report)
+        rows.add_pair(exchange, leg, verdict, rules)
+        if self.tracing is not None:
+            self.tracing.add_shadow(exchange, leg, verdict)
 
     def _expire(self, work: _Step, *, last: bool) -> None:
         """Give up the joins whose time is over, as far as the log has been read."""

@@ -16,6 +16,7 @@ import resource
 import signal
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from proxy.analysis.sums import summarise
 from proxy.analyst.maintenance import Maintenance
 from proxy.analyst.pipeline import Pipeline, report_failure
 from proxy.analyst.settings import modified_ns, read_settings
+from proxy.analyst.tracing import Tracing
 from proxy.control.channel import Channel
 from proxy.control.messages import Drain, Hello, Message, Sample, Stats
 from proxy.errors import StateError
@@ -39,6 +41,7 @@ STATS_S: Final = 1.0
 MAINTENANCE_S: Final = 60.0
 FINISH_S: Final = 20.0
 LOCK_S: Final = 5.0
+SPANS_S: Final = 5.0  # what a receiver gets at the end to take the last spans
 MAX_BACKOFF_S: Final = 10.0
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 NICENESS: Final = 10
@@ -75,10 +78,14 @@ class _Analyst:
         self._settings_ns = modified_ns(state_dir)
         self._settings = read_settings(state_dir)
         self._pipeline = Pipeline(state_dir, self._settings)
+        # Every receiver that spans were sent to, because counters never go back.
+        self._tracings: list[Tracing] = []
+        self._use_tracing()
         self._maintenance = Maintenance(state_dir)
         self._maintained_s = time.monotonic()
         self._stop = asyncio.Event()
         self._finish_s = FINISH_S
+        self._closing: set[asyncio.Future[None]] = set()
         self._channel = Channel(
             state_dir / "control.sock",
             lambda: Hello(role="analyst", index=0, pid=os.getpid(), version=__version__),
@@ -97,6 +104,8 @@ class _Analyst:
             await self._work()
             self._maintenance.interrupt()
             await maintenance
+            if self._pipeline.tracing is not None:
+                await asyncio.to_thread(self._pipeline.tracing.close, SPANS_S)
             self._channel.send(self._stats())
             for task in helpers:
                 task.cancel()
@@ -167,13 +176,34 @@ class _Analyst:
             self._settings = self._pipeline.settings = read_settings(self._state_dir)
         except StateError as error:
             report_failure("settings", error)
+            return
+        self._use_tracing()
+
+    def _use_tracing(self) -> None:
+        """Begin, change or end tracing; what waits for the old receiver still goes there."""
+        pipeline, wanted = self._pipeline, self._settings.tracing
+        old = pipeline.tracing
+        if (old.settings if old is not None else None) == wanted:
+            return
+        pipeline.tracing = Tracing(wanted) if wanted is not None else None
+        if pipeline.tracing is not None:
+            self._tracings.append(pipeline.tracing)
+        if old is not None:
+            closing = asyncio.get_running_loop().run_in_executor(None, old.close, SPANS_S)
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _stats(self) -> Stats:
         pipeline = self._pipeline
         counts = pipeline.counts
         lag_s, lag_bytes = pipeline.lag()
+        spans: Counter[str] = Counter()
+        for tracing in self._tracings:
+            spans.update(tracing.counts)
         return Stats(
             metrics={
+                "spans": [Sample([result], count) for result, count in spans.items()],
+                "spans_queued": [Sample([], sum(tracing.queued for tracing in self._tracings))],
                 "comparisons": [Sample(list(labels), count) for labels, count in counts.comparisons.items()],
                 "shadow_legs": [Sample([shadow, "worker_lost"], count) for shadow, count in counts.lost.items()],
                 "analyst_records": [Sample([table], count) for table, count in counts.rows.items()],
@@ -188,6 +218,7 @@ class _Analyst:
                 "pairs": counts.rows["pairs"],
                 "waiting": len(pipeline.state.joins.waiting),
                 "failed_steps": counts.failed_steps,
+                "tracing_error": pipeline.tracing.problem if pipeline.tracing is not None else "",
                 "sums_json": msgspec.json.encode(summarise(pipeline.state.sums)).decode(),
             },
         )

@@ -16,7 +16,7 @@ import msgspec
 
 from proxy.analysis.redact import Redaction, compile_redaction
 from proxy.errors import StateError
-from proxy.plan.data import LogSettings
+from proxy.plan.data import LogSettings, Tracing
 from proxy.predictions.rules import Compare
 
 FILE: Final = "deployment.json"
@@ -46,6 +46,15 @@ class _Compare(msgspec.Struct):
     ignore: list[str] = []
 
 
+class _Tracing(msgspec.Struct):
+    """`plan.data.Tracing` as a newer supervisor may write it."""
+
+    endpoint: str
+    sample: float = 1.0
+    propagate_ours: bool = False
+    service: str = Tracing("").service
+
+
 class Deployment(msgspec.Struct):
     """The part of `plan.compile.Deployment` that concerns the analyst."""
 
@@ -54,6 +63,7 @@ class Deployment(msgspec.Struct):
     retention: Retention = msgspec.field(default_factory=Retention)
     compare: dict[str, _Compare] = {}
     deadlines_s: dict[str, float] = {}
+    tracing: _Tracing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,7 @@ class Settings:
     retention: Retention = field(default_factory=Retention)
     deadlines: dict[str, float] = field(default_factory=dict)
     rules: dict[str, Compare] = field(default_factory=dict)
+    tracing: Tracing | None = None
 
 
 def read_settings(state_dir: Path) -> Settings:
@@ -77,6 +88,8 @@ def read_settings(state_dir: Path) -> Settings:
     try:
         deployment = msgspec.json.decode(path.read_bytes(), type=Deployment)
         rules = {name: msgspec.convert(msgspec.to_builtins(rule), Compare) for name, rule in deployment.compare.items()}
+        tracing = deployment.tracing
+        traced = msgspec.convert(msgspec.to_builtins(tracing), Tracing) if tracing is not None else None
     except FileNotFoundError:
         return Settings(redaction=compile_redaction([EVERYTHING]))
     except OSError as error:
@@ -89,6 +102,7 @@ def read_settings(state_dir: Path) -> Settings:
         retention=deployment.retention,
         deadlines=deployment.deadlines_s,
         rules=rules,
+        tracing=traced,
     )
 
 

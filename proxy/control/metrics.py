@@ -52,6 +52,8 @@ CATALOGUE: Final = {
         Metric("analyst_lag_seconds", "gauge", (), "Age of the oldest record that is not yet committed."),
         Metric("analyst_lag_bytes", "gauge", (), "Bytes of segments that are not yet committed."),
         Metric("analyst_damaged_frames", "counter", (), "Frames that could not be read."),
+        Metric("spans", "counter", ("result",), "Spans for OpenTelemetry: sent, dropped for want of room, or failed to be taken."),
+        Metric("spans_queued", "gauge", (), "Spans that wait to be sent."),
         Metric("plan_info", "gauge", ("version",), "1 for the plan that runs."),
         Metric("reloads", "counter", ("result",), "Reloads of the configuration."),
         Metric("restarts", "counter", ("role",), "Children that were started again."),

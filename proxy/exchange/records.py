@@ -38,6 +38,19 @@ SHADOW_OUTCOMES: Final = (
 COMPARISONS: Final = ("match", "mismatch", "ignored", "incomparable")
 
 
+class Try(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One time that an upstream was asked; both times are seconds from the exchange's `ts`.
+
+    `error_type` says why it gave no answer; None for the one that did.
+    """
+
+    start_s: float
+    end_s: float
+    upstream: str
+    endpoint: str
+    error_type: str | None
+
+
 class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     """One request and the answer its caller got.
 
@@ -45,7 +58,9 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     None with a reason in `logging_errors` ("response_too_large", "response_not_captured",
     "response_incomplete", and the same for the request). `shadows` names the legs that will report
     for this exchange. `faults` were applied to it; `fault_cohorts` are the faults whose cohort its
-    unit belongs to while they last and wash out, applied here or not.
+    unit belongs to while they last and wash out, applied here or not. `trace_parent` is what the caller's
+    `traceparent` says behind the trace: the span it was made in and the flags. `tries` are listed where
+    there were several, or where the times of the one do not follow from the rest (a delay was injected).
     """
 
     exchange_id: str
@@ -82,6 +97,8 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     headers: dict[str, str]
     retries: int
     worker: str
+    trace_parent: str | None = None
+    tries: list[Try] = []
 
 
 class Leg(msgspec.Struct, array_like=True, tag="l", gc=False):

@@ -14,6 +14,8 @@ TIME: Final = "time"
 TRACE_ID: Final = "trace_id"
 METHOD: Final = "http.request.method"
 PATH: Final = "url.path"
+SCHEME: Final = "url.scheme"
+FULL_URL: Final = "url.full"
 STATUS: Final = "http.response.status_code"
 ERROR_TYPE: Final = "error.type"
 # The conventions' name of the metric; a line has no other place for how long it took.

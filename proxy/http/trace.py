@@ -2,11 +2,16 @@
 
 A header that is not exactly of the form is no context: it is passed on as it came, as everything is, and
 nothing is derived from it.
+
+Our own ids follow from the exchange's: whoever makes the same span again, in another process or on a
+replay, gives it the same id, so a receiver sees one. A trace that begins here has the exchange's id as its
+own, so it is found by what the access log and `x-request-id` say.
 """
 
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 # Version ff is invalid; a version that we do not know may have more behind a dash.
@@ -43,3 +48,24 @@ def read_traceparent(value: str) -> TraceParent | None:
 def write_traceparent(parent: TraceParent) -> str:
     """The value that tells an upstream of `parent`; always of version 00, the one that we speak."""
     return f"00-{parent.trace_id}-{parent.span_id}-{parent.flags:02x}"
+
+
+def trace_id_of(exchange_id: str) -> str:
+    """The trace of an exchange whose caller brought none: its id without dashes, which is 16 bytes too."""
+    return exchange_id.replace("-", "")
+
+
+def span_id_of(exchange_id: str, part: str = "") -> str:
+    """The span of an exchange, or of a `part` of it: `try/1`, or the name of a shadow behind `shadow/`."""
+    # Eight zero bytes would be no span; one in 2**64.
+    return blake2b(f"{exchange_id}/{part}".encode(), digest_size=8).hexdigest()
+
+
+def try_part(number: int) -> str:
+    """The part that is the `number`-th time that an upstream was asked, from 1."""
+    return f"try/{number}"
+
+
+def shadow_part(shadow: str) -> str:
+    """The part that is the copy to a shadow."""
+    return f"shadow/{shadow}"

@@ -8,6 +8,7 @@ from proxy.exchange import records
 from proxy.exchange.frames import encode_frame
 from proxy.exchange.templates import ExchangeTemplate
 from proxy.http.fields import NOTED, text, word
+from proxy.http.trace import read_traceparent
 from proxy.plan.decision import Decision
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def make_record(
     """The log's record of `x`, which has just finished."""
     core, decision, head, answer = x.core, x.decision, x.head, x.answer
     request, response, errors = _bodies(x, plan.data.log.max_body_bytes)
-    content_type = content_encoding = trace = None
+    content_type = content_encoding = trace = trace_parent = None
     for name, value, kind, _ in head.fields:
         if kind == NOTED:
             if name == b"content-type":
@@ -73,7 +74,9 @@ def make_record(
             elif name == b"content-encoding":
                 content_encoding = word(value)
             else:
-                trace = text(value)[3:35]
+                context = read_traceparent(text(value))
+                if context is not None:
+                    trace, trace_parent = context.trace_id, f"{context.span_id}-{context.flags:02x}"
     kept: dict[str, str] = {}
     if plan.log_headers:
         kept = {word(f.name): text(f.value) for f in head.fields if f.name in plan.log_headers}
@@ -115,6 +118,8 @@ def make_record(
         kept,
         x.retries,
         core.name,
+        trace_parent,
+        x.all_tries(latency_s),
     )
 
 

@@ -33,9 +33,15 @@ ENVIRONMENT: Final = (
 log = logging.getLogger("parallax.children")
 
 
-def child_environment() -> dict[str, str]:
-    """What a child may see: no secrets that `${VAR}` took from our environment."""
+def child_environment(role: str = "") -> dict[str, str]:
+    """What a child may see: no secrets that `${VAR}` took from our environment.
+
+    The analyst gets the variables of OpenTelemetry's exporter too: they are how a receiver's credentials and
+    certificates are given to any program.
+    """
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    if role == "analyst":
+        environment |= {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
     environment["PYTHONUNBUFFERED"] = "1"
     root = Path(proxy.__file__).parent.parent
     if root.name not in ("site-packages", "dist-packages"):
@@ -163,7 +169,7 @@ class Child:
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=self._fds,
-            env=child_environment(),
+            env=child_environment(self.role),
             start_new_session=True,
         )
 
