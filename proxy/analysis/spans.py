@@ -22,6 +22,7 @@ from proxy.plan.hashing import passes_gate
 from proxy.predictions.compare import Comparison
 
 GATE: Final = "tracing"
+_END_OF_TIME_S: Final = 2.0**63 / 1e9
 Value = str | int | float | list[str]
 
 # Outcomes of a shadow that are failures of its upstream; in the others we chose not to send it, or ended it.
@@ -114,7 +115,7 @@ def span_of_shadow(x: Exchange, leg: Leg, verdict: Comparison, parent: TracePare
         f"shadow {leg.shadow}",
         "client",
         _nanoseconds(leg.ts),
-        _nanoseconds(leg.ts + leg.latency_s),
+        max(_nanoseconds(leg.ts + leg.latency_s), _nanoseconds(leg.ts)),
         {name: value for name, value in attributes.items() if value != ""},
         (leg.error_type or leg.outcome if leg.outcome in _FAILED else "") if failed else None,
     )
@@ -184,5 +185,6 @@ def _add_target(attributes: dict[str, Value], endpoint: str, status: int, error_
 
 
 def _nanoseconds(seconds: float) -> int:
-    # A float holds a time of today to a quarter of a microsecond.
-    return round(seconds * 1e6) * 1000
+    # A float holds a time of today to a quarter of a microsecond. A clock can be wrong by anything, and the
+    # time of a leg that was lost is unknown: what no receiver can read must not cost it the whole batch.
+    return round(seconds * 1e6) * 1000 if 0 <= seconds < _END_OF_TIME_S else 0

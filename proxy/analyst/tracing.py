@@ -31,6 +31,11 @@ NOT_INSTALLED: Final = "opentelemetry is not installed: pip install 'parallax[ot
 log = logging.getLogger("parallax.analyst")
 
 
+def report_failure(operation: str, error: BaseException) -> None:
+    """Where every failure of tracing goes; `operation` names what was tried."""
+    log.error("%s: %s: %s", operation, type(error).__name__, error)
+
+
 class Sender(Protocol):
     """What takes batches to a receiver; `otlp.Exporter` in production."""
 
@@ -58,6 +63,7 @@ class Tracing:
         *,
         room: int = QUEUE_SPANS,
         pauses_s: Sequence[float] = PAUSES_S,
+        report: Callable[[str, BaseException], None] = report_failure,
     ) -> None:
         self.settings = settings
         self.counts: Counter[str] = Counter(sent=0, dropped=0, failed=0)
@@ -65,6 +71,7 @@ class Tracing:
         self._threshold = gate_threshold(settings.sample)
         self._room = room
         self._pauses_s = pauses_s
+        self._report = report
         self._staged: list[Span] = []
         self._staged_drops = 0
         self._queue: deque[Span] = deque()
@@ -84,17 +91,23 @@ class Tracing:
 
     def add_exchange(self, x: Exchange) -> None:
         """Stage the spans of an exchange, if it is traced."""
-        parent = parent_of(x)
-        if is_sampled(parent, x.exchange_id, self._threshold) and self._has_room(
-            1 + max(len(x.tries), bool(x.endpoint))
-        ):
-            self._staged += spans_of_exchange(x, parent)
+        try:
+            parent = parent_of(x)
+            if is_sampled(parent, x.exchange_id, self._threshold) and self._has_room(
+                1 + (len(x.tries) or bool(x.endpoint))
+            ):
+                self._staged += spans_of_exchange(x, parent)
+        except Exception as error:  # noqa: BLE001  the exchange barrier: the log has the record all the same
+            self._report("span of an exchange", error)
 
     def add_shadow(self, x: Exchange, leg: Leg, verdict: Comparison) -> None:
         """Stage the span of a shadow leg, if its exchange is traced."""
-        parent = parent_of(x)
-        if is_sampled(parent, x.exchange_id, self._threshold) and self._has_room(1):
-            self._staged.append(span_of_shadow(x, leg, verdict, parent))
+        try:
+            parent = parent_of(x)
+            if is_sampled(parent, x.exchange_id, self._threshold) and self._has_room(1):
+                self._staged.append(span_of_shadow(x, leg, verdict, parent))
+        except Exception as error:  # noqa: BLE001  the shadow barrier: the log has the pair all the same
+            self._report("span of a shadow", error)
 
     def commit(self) -> None:
         """Queue what is staged: its batch of the log is committed."""
@@ -152,7 +165,12 @@ class Tracing:
 
     def _send(self, sender: Sender, batch: list[Span]) -> bool:
         for pause_s in (*self._pauses_s, None):
-            if sender.send(batch):
+            try:
+                taken = sender.send(batch)
+            except Exception as error:  # noqa: BLE001  the control-loop barrier: the next batch must go
+                self._report("sending spans", error)
+                return False
+            if taken:
                 self._problem_is("")
                 return True
             self._problem_is(f"{self.settings.endpoint} does not take spans")

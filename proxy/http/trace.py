@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 # Version ff is invalid; a version that we do not know may have more behind a dash.
 _FORM: Final = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 SAMPLED: Final = 1
@@ -52,7 +53,8 @@ def write_traceparent(parent: TraceParent) -> str:
 
 def trace_id_of(exchange_id: str) -> str:
     """The trace of an exchange whose caller brought none: its id without dashes, which is 16 bytes too."""
-    return exchange_id.replace("-", "")
+    digits = exchange_id.replace("-", "")
+    return digits if _ID.fullmatch(digits) else blake2b(exchange_id.encode(), digest_size=16).hexdigest()
 
 
 def span_id_of(exchange_id: str, part: str = "") -> str:
