@@ -18,10 +18,8 @@ from typing import Final, Literal
 from proxy.exchange.records import Exchange, Leg, Try
 from proxy.http import attributes as a
 from proxy.http.trace import TraceParent, read_traceparent, shadow_part, span_id_of, trace_id_of, try_part
-from proxy.plan.hashing import passes_gate
 from proxy.predictions.compare import Comparison
 
-GATE: Final = "tracing"
 _END_OF_TIME_S: Final = 2.0**63 / 1e9
 Value = str | int | float | list[str]
 
@@ -53,11 +51,6 @@ def parent_of(x: Exchange) -> TraceParent | None:
     if x.trace_id is None or x.trace_parent is None:
         return None
     return read_traceparent(f"00-{x.trace_id}-{x.trace_parent}")
-
-
-def is_sampled(parent: TraceParent | None, exchange_id: str, threshold: int) -> bool:
-    """Whether an exchange is traced: as its caller says, or where it says nothing, by the gate of its id."""
-    return parent.sampled if parent is not None else passes_gate(GATE, exchange_id, threshold)
 
 
 def spans_of_exchange(x: Exchange, parent: TraceParent | None) -> list[Span]:

@@ -116,6 +116,8 @@ class _Analyst:
         while not self._stop.is_set():
             self._refresh_settings()
             progress = self._pipeline.step()
+            if self._pipeline.tracing is not None:
+                self._pipeline.tracing.give_way(behind=progress.behind)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S) if progress.failed else STEP_S
             await self._pause(0.0 if progress.behind and not progress.failed else backoff_s)
         until_s = time.monotonic() + self._finish_s

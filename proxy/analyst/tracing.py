@@ -2,7 +2,7 @@
 
 The log never waits for a receiver. What is staged becomes queued only with the commit of its batch, so a batch
 that is done again sends nothing twice; the queue is bounded, and what finds no room in it is dropped and
-counted before it costs anything. A batch that is refused is tried again after a pause that doubles, a few
+counted before it costs anything; while the log is behind nothing is sent at all. A batch that is refused is tried again after a pause that doubles, a few
 times; then it is given up and counted, because a receiver may refuse it for what is in it.
 """
 
@@ -15,10 +15,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from proxy.analysis.spans import Span, is_sampled, parent_of, span_of_shadow, spans_of_exchange
+from proxy.analysis.spans import Span, parent_of, span_of_shadow, spans_of_exchange
 from proxy.exchange.records import Exchange, Leg
 from proxy.plan.data import Tracing as Settings
 from proxy.plan.hashing import gate_threshold
+from proxy.plan.tracing import is_sampled
 from proxy.predictions.compare import Comparison
 
 # About 10 MB of spans; at a thousand exchanges a second with a shadow each it holds five seconds.
@@ -77,6 +78,8 @@ class Tracing:
         self._queue: deque[Span] = deque()
         self._in_hand = 0
         self._more = threading.Event()
+        self._calm = threading.Event()
+        self._calm.set()
         self._ending = threading.Event()
         self._sender: Sender | None = None
         try:
@@ -117,6 +120,13 @@ class Tracing:
         if self._queue:
             self._more.set()
 
+    def give_way(self, *, behind: bool) -> None:
+        """Send nothing more while the log is behind: spans cost more than records, and share the interpreter."""
+        if behind:
+            self._calm.clear()
+        else:
+            self._calm.set()
+
     def roll_back(self) -> None:
         """Forget what is staged: its batch of the log is done again."""
         self._staged = []
@@ -141,6 +151,7 @@ class Tracing:
             return
         until_s = time.monotonic() + timeout_s
         self._ending.set()
+        self._calm.set()
         self._more.set()
         self._thread.join(max(until_s - time.monotonic(), 0.0))
         if self._thread.is_alive():
@@ -153,6 +164,7 @@ class Tracing:
             self._more.wait()
             self._more.clear()
             while self._queue:
+                self._calm.wait()
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_SPANS))]
                 self._in_hand = len(batch)
                 taken = self._send(sender, batch)

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from proxy.http import attributes as a
-from proxy.http.fields import NOTED, text, word
-from proxy.http.trace import read_traceparent
+from proxy.http.fields import word
+from proxy.http.head import Head
 from proxy.net.linewriter import LineWriter
 from proxy.plan.data import AccessLog as Settings
 from proxy.plan.hashing import gate_threshold, passes_gate
+from proxy.plan.tracing import context_of
 
 if TYPE_CHECKING:
     from proxy.net.exchange import Exchange
@@ -64,7 +65,7 @@ class AccessLog:
             elif not passes_gate(SALT, exchange_id, self._threshold):
                 return
         head, decision = x.head, x.decision
-        agent, trace = self._noted(x) if self._names_agent or self._names_trace else (None, None)
+        agent, trace = self._noted(head) if self._names_agent or self._names_trace else (None, None)
         route = x.prepared.route
         arms = unit = upstream = shadows = None
         if decision is not None:
@@ -132,15 +133,15 @@ class AccessLog:
         }
         self._append(self._encode(tuple(found.get(name) for name in a.ACCESS_FIELDS)))
 
-    def _noted(self, x: Exchange) -> tuple[str | None, str | None]:
+    def _noted(self, head: Head) -> tuple[str | None, str | None]:
         """The caller's program and trace, as far as they are wanted and there."""
         agent = trace = None
-        for name, value, kind, _ in x.head.fields:
+        for name, value, _, _ in head.fields:
             if name == b"user-agent" and self._names_agent:
                 agent = word(value)[:MAX_AGENT]
-            elif kind == NOTED and name == b"traceparent" and self._names_trace:
-                parent = read_traceparent(text(value))
-                trace = parent.trace_id if parent is not None else None
+            elif name == b"traceparent" and self._names_trace:
+                context = context_of(head)
+                trace = context.trace_id if context is not None else None
         return agent, trace
 
 

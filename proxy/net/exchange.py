@@ -28,6 +28,7 @@ from proxy.http.outgoing import (
     request_head,
     response_head,
 )
+from proxy.http.trace import try_part
 from proxy.net.inject import Injection
 from proxy.net.prepared import CHUNKED, REPLAY_LIMIT_BYTES, Prepared, capture_limit, too_large
 from proxy.net.recording import make_frame
@@ -36,6 +37,7 @@ from proxy.net.tries import Tries
 from proxy.net.upstream import UpstreamConnection
 from proxy.plan.decide import NO_BODY, Body, decide
 from proxy.plan.hashing import passes_gate
+from proxy.plan.tracing import our_header
 from proxy.predictions.recognise import is_predict_path
 
 if TYPE_CHECKING:
@@ -385,7 +387,15 @@ class Exchange:
             framing = CHUNKED if self._request_chunked else b"content-length: %d\r\n" % self.request_bytes
         else:
             framing = b""
-        plain = self._injection is not None and self._injection.degrading
+        drop: frozenset[bytes] = frozenset()
+        extra = b""
+        if self._injection is not None and self._injection.degrading:
+            drop, extra = _DROP_ENCODING, _IDENTITY
+        traces = self.prepared.plan.traces
+        if traces is not None:
+            number = 1 if self.tries is None else len(self.tries.ended) + 1
+            replaced, line = our_header(head, self.exchange_id, try_part(number), traces)
+            drop, extra = drop | replaced, extra + line
         return request_head(
             head,
             host=connection.host_header(head),
@@ -393,8 +403,8 @@ class Exchange:
             peer=self._down.caller.raw,
             via=self.core.via,
             framing=framing,
-            drop=_DROP_ENCODING if plain else frozenset(),
-            extra=_IDENTITY if plain else b"",
+            drop=drop,
+            extra=extra,
         )
 
     def _send_whole(self, connection: UpstreamConnection, now: float, out: bytes) -> None:

@@ -128,7 +128,7 @@ class Prepared:
             if not plan.logs and not settled.shadows:
                 self.capture_limit = REPLAY_LIMIT_BYTES
         host = pool.fixed_host if pool.fixed_host is not None else head.host if pool.preserves_host else b""
-        if head.is_first_hop and host and not head.chunked:
+        if head.is_first_hop and host and not head.chunked and plan.traces is None:
             framing = head.length_line
             self.before = b"".join((head.start_line, host, b"\r\n", *head.lines, framing, REQUEST_ID))
             self.behind = self.caller.behind(head.host)

@@ -8,8 +8,8 @@ from proxy.exchange import records
 from proxy.exchange.frames import encode_frame
 from proxy.exchange.templates import ExchangeTemplate
 from proxy.http.fields import NOTED, text, word
-from proxy.http.trace import read_traceparent
 from proxy.plan.decision import Decision
+from proxy.plan.tracing import context_of
 
 if TYPE_CHECKING:
     from proxy.net.exchange import Exchange
@@ -74,7 +74,7 @@ def make_record(
             elif name == b"content-encoding":
                 content_encoding = word(value)
             else:
-                context = read_traceparent(text(value))
+                context = context_of(head)
                 if context is not None:
                     trace, trace_parent = context.trace_id, f"{context.span_id}-{context.flags:02x}"
     kept: dict[str, str] = {}

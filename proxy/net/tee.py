@@ -18,10 +18,12 @@ from proxy.exchange.records import Leg as LegRecord
 from proxy.exchange.templates import LegTemplate
 from proxy.http.head import Head
 from proxy.http.outgoing import AnswerHead, request_head
+from proxy.http.trace import shadow_part
 from proxy.net.pool import Pool, Ticket
 from proxy.net.upstream import UpstreamConnection
 from proxy.plan.decide import shadow_method_allowed
 from proxy.plan.link import LinkedPlan, LinkedShadow
+from proxy.plan.tracing import our_header
 from proxy.predictions.recognise import is_predict_path
 
 if TYPE_CHECKING:
@@ -204,7 +206,7 @@ class ShadowLeg:
         copy = copies.get(runner.name)
         if copy is None:
             copy = self._head(connection)
-            if connection.pool.one_host:
+            if connection.pool.one_host and self._prepared.plan.traces is None:
                 copies[runner.name] = copy
         before, behind = copy
         if self._size < JOINED_BYTES:
@@ -217,6 +219,10 @@ class ShadowLeg:
     def _head(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
         """The head as this shadow is to see it, around the request id."""
         runner, head = self._runner, self._prepared.head
+        drop, extra, traces = runner.drop, runner.extra, self._prepared.plan.traces
+        if traces is not None:
+            replaced, line = our_header(head, self._exchange_id, shadow_part(runner.name), traces)
+            drop, extra = drop | replaced, extra + line
         out = request_head(
             head,
             host=connection.host_header(head),
@@ -224,8 +230,8 @@ class ShadowLeg:
             peer=self._prepared.caller.raw,
             via=runner.core.via,
             framing=b"content-length: %d\r\n" % self._size if self._size or head.method == "POST" else b"",
-            drop=runner.drop,
-            extra=runner.extra,
+            drop=drop,
+            extra=extra,
         )
         before, _, behind = out.partition(_REQUEST_ID_MARK)
         return before, behind

@@ -98,6 +98,8 @@ class LinkedPlan:
     logs: bool
     bodies_threshold: int | None
     log_headers: frozenset[bytes] = field(default_factory=frozenset)
+    # The gate of traces that begin here, where upstreams are told of our spans; None where they are not.
+    traces: int | None = None
 
     @property
     def captures_all(self) -> bool:
@@ -120,6 +122,9 @@ def link_plan(plan: Plan) -> LinkedPlan:
         logs=plan.log.enabled,
         bodies_threshold=None if plan.log.bodies >= 1.0 else gate_threshold(plan.log.bodies),
         log_headers=frozenset(name.lower().encode() for name in plan.log.headers),
+        traces=gate_threshold(plan.tracing.sample)
+        if plan.tracing is not None and plan.tracing.propagate_ours
+        else None,
     )
 
 

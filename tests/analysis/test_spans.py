@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from proxy.analysis.spans import is_sampled, parent_of, span_of_shadow, spans_of_exchange
+from proxy.analysis.spans import parent_of, span_of_shadow, spans_of_exchange
 from proxy.exchange.records import Assigned, Exchange, Leg, Try
 from proxy.http.trace import read_traceparent
 from proxy.plan.hashing import gate_threshold
+from proxy.plan.tracing import is_sampled
 from proxy.predictions.compare import Comparison
 
 ID = "01a21009-554d-7607-8a03-1ac67e9c371b"

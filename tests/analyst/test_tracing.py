@@ -176,6 +176,18 @@ def test_a_receiver_that_refuses_is_asked_again_and_then_given_up(world: Any, st
     assert tracing.problem == ""
 
 
+def test_nothing_is_sent_while_the_log_is_behind(world: Any, started: Any) -> None:
+    """A span costs several times what a record does: first the numbers, then the traces."""
+    world.segment(world.exchange(1, shadows=[]))
+    inbox = Inbox()
+    tracing = started(inbox)
+    tracing.give_way(behind=True)
+    traced(world, tracing).close()
+    assert (tracing.queued, tracing.counts["sent"]) == (2, 0)
+    tracing.give_way(behind=False)
+    wait_for(lambda: tracing.counts["sent"] == 2)
+
+
 def test_a_defect_in_a_span_costs_that_span_alone(world: Any, started: Any) -> None:
     """Neither the record nor the batch behind it nor the thread."""
 
