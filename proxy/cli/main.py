@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "replay": "recompute the live numbers from the log and compare",
     "report": "judge experiments and shadows from the log",
     "status": "show what a running proxy is doing",
+    "top": "watch rates, latencies and shadows of a running proxy as they change",
     "reload": "let a running proxy read its configuration again",
     "upgrade": "replace a running proxy by this installation without closing a socket",
     "fault": "start, stop and list faults of a running proxy",

@@ -1,6 +1,7 @@
 """The admin API: the one way to change what a running deployment does, for local programs only.
 
 GET    /status              everything at a glance
+GET    /totals              every metric, as `/metrics` has it, in JSON, with the status of the same moment
 GET    /faults              definitions, what runs, the kill switch
 POST   /faults              {"name": "slow"} or a whole definition; "duration": "2m" shortens it
 DELETE /faults/{name}       end one
@@ -34,6 +35,7 @@ def make_admin_app(supervisor: Supervisor, token: str | None) -> web.Application
     api = AdminApi(supervisor)
     app = web.Application(middlewares=[answer_errors, guard(token)], client_max_size=MAX_BODY_BYTES)
     app.router.add_get("/status", api.status)
+    app.router.add_get("/totals", api.totals)
     app.router.add_get("/faults", api.list_faults)
     app.router.add_post("/faults", api.start_fault)
     app.router.add_post("/faults/kill", api.kill)
@@ -53,6 +55,23 @@ class AdminApi:
     async def status(self, _: web.Request) -> web.Response:
         """Everything at a glance."""
         return reply(build_status(self._supervisor))
+
+    async def totals(self, _: web.Request) -> web.Response:
+        """Every metric and the status, of one moment; `parallax top` makes rates of it."""
+        totals = self._supervisor.totals()
+        return reply(
+            {
+                "status": build_status(self._supervisor),
+                "values": {
+                    name: [[*labels, value] for labels, value in samples.items()]
+                    for name, samples in totals.values.items()
+                },
+                "histograms": {
+                    name: [[*labels, one.counts] for labels, one in samples.items()]
+                    for name, samples in totals.histograms.items()
+                },
+            }
+        )
 
     async def list_faults(self, _: web.Request) -> web.Response:
         """Definitions, what runs, the kill switch."""

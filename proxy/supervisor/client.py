@@ -20,7 +20,7 @@ class AdminRefused(ParallaxError):
     """The supervisor understood and refused; the message says why and what to do."""
 
 
-def ask(state: Path, method: str, path: str, body: object = None) -> dict[str, Any]:
+def ask(state: Path, method: str, path: str, body: object = None, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """One request to the supervisor, and its answer.
 
     Raises:
@@ -33,7 +33,7 @@ def ask(state: Path, method: str, path: str, body: object = None) -> dict[str, A
         _knock(state, uds)
     base = "http://localhost" if uds else f"http://{address}"
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=uds), base_url=base, timeout=TIMEOUT_S) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=uds), base_url=base, timeout=timeout_s) as client:
             response = client.request(method, path, headers=headers, json=body)
     except httpx.TimeoutException as error:
         raise StateError(f"state {state}: the supervisor does not answer; look at its log") from error

@@ -12,7 +12,7 @@ from proxy.supervisor.guards import MAX_BODY_BYTES, is_loopback_host
 from proxy.supervisor.public import make_public_app
 from proxy.supervisor.supervisor import Supervisor
 
-READ = [("GET", "/status"), ("GET", "/faults")]
+READ = [("GET", "/status"), ("GET", "/totals"), ("GET", "/faults")]
 CHANGE = [
     ("POST", "/faults"),
     ("DELETE", "/faults/slow"),
