@@ -8,10 +8,11 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md constraints.txt ./
 COPY proxy ./proxy
-# the constraints pin what was tested; the project itself comes as a wheel, so no source lies in the image
+# the constraints pin what was tested; the project itself comes as a wheel, so no source lies in the image; the
+# extra is in, because nothing can be installed into the image later
 RUN python -m venv /opt/parallax \
  && pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
- && /opt/parallax/bin/pip install --no-cache-dir -c constraints.txt /wheels/*.whl \
+ && /opt/parallax/bin/pip install --no-cache-dir -c constraints.txt "$(echo /wheels/*.whl)[otel]" \
  && /opt/parallax/bin/pip uninstall --yes pip
 
 FROM python:3.12-slim
