@@ -85,6 +85,7 @@ class _Analyst:
         self._maintained_s = time.monotonic()
         self._stop = asyncio.Event()
         self._finish_s = FINISH_S
+        self._finish_until_s = 0.0
         self._closing: set[asyncio.Future[None]] = set()
         self._channel = Channel(
             state_dir / "control.sock",
@@ -105,7 +106,8 @@ class _Analyst:
             self._maintenance.interrupt()
             await maintenance
             if self._pipeline.tracing is not None:
-                await asyncio.to_thread(self._pipeline.tracing.close, SPANS_S)
+                left_s = self._finish_until_s - time.monotonic()
+                await asyncio.to_thread(self._pipeline.tracing.close, min(max(left_s, 0.5), SPANS_S))
             self._channel.send(self._stats())
             for task in helpers:
                 task.cancel()
@@ -120,7 +122,7 @@ class _Analyst:
                 self._pipeline.tracing.give_way(behind=progress.behind)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S) if progress.failed else STEP_S
             await self._pause(0.0 if progress.behind and not progress.failed else backoff_s)
-        until_s = time.monotonic() + self._finish_s
+        until_s = self._finish_until_s = time.monotonic() + self._finish_s
         quiet_until_s = 0.0
         while time.monotonic() < until_s:
             progress = self._pipeline.step()

@@ -6,6 +6,7 @@ module of the supervisor that loads the configuration layer, and it never runs i
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ from proxy.plan.compile import allocation_fingerprint, compile_deployment, compi
 from proxy.supervisor.settings import Parsed, ParsedFault, ParseRequest, Refused, Reply, Settings
 
 FAULTS: Final = "faults.definitions."
+EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http"
 
 
 def read_file(path: Path, env: Mapping[str, str]) -> Reply:
@@ -38,7 +40,7 @@ def read_file(path: Path, env: Mapping[str, str]) -> Reply:
         settings=_settings(config),
         allocations={name: allocation_fingerprint(experiment) for name, experiment in plan.experiments.items()},
         deployment=msgspec.json.encode(compile_deployment(config)),
-        warnings=[str(problem) for problem in warnings(config)],
+        warnings=[*(str(problem) for problem in warnings(config)), *_missing(config)],
         source=source,
     )
 
@@ -55,6 +57,20 @@ def read_fault(name: str, definition: bytes, source: str, env: Mapping[str, str]
 def _without_place(path: str, message: str, name: str) -> str:
     inner = path.removeprefix(FAULTS + name).removeprefix(".")
     return f"{inner}: {message}" if inner else message
+
+
+def _missing(config: Config) -> list[str]:
+    """What the configuration asks for and this installation has not."""
+    if config.tracing.endpoint == "off" or _is_installed(EXPORTER):
+        return []
+    return ["tracing: no span is sent, opentelemetry is not installed: pip install 'parallax[otel]'"]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
 
 
 def _settings(config: Config) -> Settings:

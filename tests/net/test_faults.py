@@ -118,6 +118,16 @@ async def test_a_delay_comes_before_the_upstream_is_asked(net: Any) -> None:
     assert proxy.count("faults_injected", "slow", "delay") == 1
 
 
+async def test_when_the_upstream_was_asked_is_noted_where_a_delay_came_before(net: Any) -> None:
+    """The time that Parallax added does not hold it, so a trace could not show the try where it was."""
+    _, proxy, caller = await with_faults(net, fault("slow", Delay(value_s=0.05)))
+    await ask(net, caller)
+    (x,) = proxy.exchanges
+    (one,) = x.tries
+    assert one.start_s - x.queue_s > 0.04  # a timer may be a little early
+    assert (one.end_s, one.upstream, one.error_type) == (x.latency_s, "a", None)
+
+
 async def test_a_delay_beyond_the_first_byte_timeout_is_a_504_that_is_nobodys_error(net: Any) -> None:
     """Deadlines see a fault, upstream errors do not; the model server is never asked."""
     server, proxy, caller = await with_faults(

@@ -26,6 +26,13 @@ def test_a_child_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(Path(proxy.__file__).parent.parent), "/elsewhere"]
 
 
+def test_the_analyst_alone_gets_what_an_exporter_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of a receiver are given in the environment, and are nobody else's."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
+    assert child_environment("analyst")["OTEL_EXPORTER_OTLP_HEADERS"] == "authorization=secret"
+    assert "OTEL_EXPORTER_OTLP_HEADERS" not in child_environment("worker")
+
+
 def test_the_first_death_is_mended_at_once_and_repeated_ones_slowly() -> None:
     """Never slower than a queued connection would wait."""
     waits = [backoff_s(deaths) for deaths in range(20)]

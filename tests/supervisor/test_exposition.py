@@ -49,7 +49,8 @@ def test_histograms_are_cumulative_and_end_with_everything() -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (Debian: package prometheus); Prometheus' own parser is used above"
+    shutil.which("promtool") is None,
+    reason="promtool is not installed (Debian: package prometheus); Prometheus' own parser is used above",
 )
 def test_promtool_has_nothing_to_say() -> None:
     """Names, units, help and types follow the conventions."""
