@@ -2,7 +2,7 @@
 
 It is written by the worker and not from the records, because it must be there when the paired log, the
 analyst or both are off or dead, and because it holds what no record does: requests that never became an
-exchange, and, where asked for, who called. A line costs the same 3 µs in either process. Whoever does not
+exchange, and, where asked for, who called. A line costs the same in either process, some 3 µs. Whoever does not
 use it pays one comparison per request; whoever samples pays for a hash.
 
 Whether a line is kept is a function of the exchange's id, so every worker and every run says the same.
@@ -34,7 +34,6 @@ SALT: Final = "access-log"
 # Longer paths and names are cut, so that a line fits into one write to a pipe.
 MAX_PATH: Final = 1024
 MAX_AGENT: Final = 256
-_TIMES: Final = datetime.fromtimestamp
 
 
 class AccessLog:
@@ -54,6 +53,8 @@ class AccessLog:
         self._names_trace = a.TRACE_ID in chosen
         self._names_unit = a.UNIT_HASH in chosen
         self._encode = _encoder(chosen)
+        self._second = -1
+        self._second_text = ""
 
     def finished(self, x: Exchange, injection: Injection | None, latency_s: float, overhead_s: float) -> None:
         """Write the line of an exchange that has just ended, if it is kept."""
@@ -80,7 +81,7 @@ class AccessLog:
         self._append(
             self._encode(
                 (
-                    _TIMES(x.ts, UTC),
+                    self._moment(x.ts),
                     exchange_id,
                     None if head.request_id is None else x.request_id.decode("latin-1"),
                     trace,
@@ -92,9 +93,9 @@ class AccessLog:
                     status or None,
                     error_type,
                     None,
-                    round(latency_s, 6),
-                    None if x.ttfb_s is None else round(x.ttfb_s, 6),
-                    round(overhead_s, 6),
+                    int(latency_s * 1e6) / 1e6,  # a third of what `round` takes
+                    None if x.ttfb_s is None else int(x.ttfb_s * 1e6) / 1e6,
+                    int(overhead_s * 1e6) / 1e6,
                     x.request_bytes,
                     x.response_bytes,
                     route.name if route is not None else None,
@@ -122,7 +123,7 @@ class AccessLog:
             return
         status, error_type, detail = rejection
         found: dict[str, object] = {
-            a.TIME: _TIMES(now_s, UTC),
+            a.TIME: self._moment(now_s),
             a.EXCHANGE_ID: request_id,
             a.CLIENT_ADDRESS: caller,
             a.STATUS: status,
@@ -132,6 +133,14 @@ class AccessLog:
             a.SAMPLE_PROB: prob,
         }
         self._append(self._encode(tuple(found.get(name) for name in a.ACCESS_FIELDS)))
+
+    def _moment(self, at_s: float) -> str:
+        """A time as text, to the microsecond; what stands before the point changes once a second and is kept."""
+        second = int(at_s)
+        if second != self._second:
+            self._second = second
+            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._second_text}.{int((at_s - second) * 1e6):06d}Z"
 
     def _noted(self, head: Head) -> tuple[str | None, str | None]:
         """The caller's program and trace, as far as they are wanted and there."""

@@ -138,6 +138,7 @@ def test_every_try_is_a_span() -> None:
         Try(0.2, 0.5, "model-a", "127.0.0.1:9001", None),
     ]
     server, first, second = spans_of_exchange(exchange(tries=tries, retries=1), None)
+    assert len({server.span_id, first.span_id, second.span_id}) == 3
     assert server.error is None
     assert (first.error, first.attributes["error.type"]) == ("upstream_closed", "upstream_closed")
     assert "http.response.status_code" not in first.attributes

@@ -209,4 +209,4 @@ def test_one_field_is_enough() -> None:
     lines = Lines()
     access = AccessLog(Settings("stdout", fields=["time"]), worker="0", writer=lines)  # type: ignore[arg-type]
     access.rejected(0.0, "id", "127.0.0.1", (400, "bad_request", "no"))
-    assert lines.raw == [b'{"time":"1970-01-01T00:00:00Z"}\n']
+    assert lines.raw == [b'{"time":"1970-01-01T00:00:00.000000Z"}\n']
