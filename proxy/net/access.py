@@ -2,7 +2,7 @@
 
 It is written by the worker and not from the records, because it must be there when the paired log, the
 analyst or both are off or dead, and because it holds what no record does: requests that never became an
-exchange, and, where asked for, who called. A line costs the same in either process, some 3 µs. Whoever does not
+exchange, and, where asked for, who called. A line costs the same in either process, some 4 µs. Whoever does not
 use it pays one comparison per request; whoever samples pays for a hash.
 
 Whether a line is kept is a function of the exchange's id, so every worker and every run says the same.
