@@ -78,7 +78,7 @@ def spans_of_exchange(x: Exchange, parent: TraceParent | None) -> list[Span]:
         ],
         remote_parent=parent is not None,
     )
-    tries = x.tries
+    tries = x.tries or []
     if not tries and x.endpoint:
         tries = [Try(x.queue_s, x.latency_s, x.upstream, x.endpoint, x.error_type)]
     return [exchange, *(_try_span(x, exchange, number, one) for number, one in enumerate(tries, 1))]

@@ -97,7 +97,7 @@ class Tracing:
         try:
             parent = parent_of(x)
             if is_sampled(parent, x.exchange_id, self._threshold) and self._has_room(
-                1 + (len(x.tries) or bool(x.endpoint))
+                1 + (len(x.tries or ()) or bool(x.endpoint))
             ):
                 self._staged += spans_of_exchange(x, parent)
         except Exception as error:  # noqa: BLE001  the exchange barrier: the log has the record all the same

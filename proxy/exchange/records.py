@@ -98,7 +98,7 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     retries: int
     worker: str
     trace_parent: str | None = None
-    tries: list[Try] = []
+    tries: list[Try] | None = None
 
 
 class Leg(msgspec.Struct, array_like=True, tag="l", gc=False):

@@ -55,7 +55,6 @@ _SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DEL
 _IDENTITY: Final = b"accept-encoding: identity\r\n"
 _DROP_ENCODING: Final = frozenset((b"accept-encoding",))
 _LAST_CHUNK: Final = b"0\r\n\r\n"
-_NO_TRIES: Final[list[Try]] = []
 
 
 class Exchange:
@@ -504,12 +503,12 @@ class Exchange:
             self.tries = Tries(self._t_forward - self._t_start if self._forwarded else 0.0)
         self.tries.end(monotonic() - self._t_start, upstream, self.endpoint, error_type)
 
-    def all_tries(self, latency_s: float) -> list[Try]:
-        """Every try of this exchange, which has just ended; empty where its one try follows from its own times."""
+    def all_tries(self, latency_s: float) -> list[Try] | None:
+        """Every try of this exchange, which has just ended; None where its one try follows from its own times."""
         tries = self.tries
         if tries is None:
             if self._injection is None or not self._injection.delay_s or not self._forwarded:
-                return _NO_TRIES
+                return None
             tries = Tries(self._t_forward - self._t_start)
         upstream = self.decision.upstream if self.decision is not None else ""
         return tries.end(latency_s, upstream, self.endpoint, self.error_type)
