@@ -26,6 +26,8 @@ RESERVED_HEADERS = frozenset(
     }
 )  # fmt: skip
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+# Protocols in which further requests would come that nobody routes, limits or logs.
+NEVER_UPGRADES = frozenset({"h2c", "h2", "http", "tls", "https"})
 OWN_PREFIX = "x-parallax-"
 
 
@@ -130,7 +132,18 @@ def _receiver(value: object) -> str:
     return found if path else f"{scheme}://{authority}/v1/traces"
 
 
+def _upgrade(value: object) -> str:
+    """The name of a protocol to switch to; HTTP/2 or TLS inside a tunnel would carry requests past every rule."""
+    found = read_text(value).lower()
+    if not scalars.TOKEN.fullmatch(found.replace("/", "", 1)):
+        raise Unfit("must be the name of a protocol, such as websocket")
+    if found.partition("/")[0] in NEVER_UPGRADES:
+        raise Unfit("must not be a protocol that carries requests of its own, they would pass every rule unseen")
+    return found
+
+
 _STRING = {"type": "string"}
+UPGRADE = Reads(_upgrade, {"type": "string", "examples": ["websocket"]})
 METHOD = Reads(_method, {"type": "string", "examples": list(METHODS)})
 READABLE_HEADER = Reads(_readable_header, _STRING)
 WRITABLE_HEADER = Reads(_writable_header, _STRING)

@@ -30,6 +30,7 @@ from proxy.config.kinds_of_text import (
     READABLE_HEADER,
     RECEIVER,
     TEXT,
+    UPGRADE,
     WORD,
     WRITABLE_HEADER,
 )
@@ -82,11 +83,20 @@ class Limits(Model):
     body_idle: Annotated[float, duration(above="0s", most="1h")] = Field(
         default=30.0, description="longest pause inside a request body"
     )
+    body_grace: Annotated[float, duration(above="0s", most="1h")] = Field(
+        default=60.0, description="how long a request body may take at any rate"
+    )
+    body_min_rate: Annotated[int, size(least="0", most="1GiB")] = Field(
+        default=500, description="bytes per second that a longer body must make on average; 0: none"
+    )
     keepalive: Annotated[float, duration(above="0s", most="1h")] = Field(
         default=75.0, description="longest pause between two requests"
     )
     write_idle: Annotated[float, duration(above="0s", most="1h")] = Field(
         default=30.0, description="longest wait for a caller that does not read"
+    )
+    tunnel_idle: Annotated[float, duration(above="0s", most="1d")] = Field(
+        default=300.0, description="longest silence of a WebSocket or another upgraded connection"
     )
     max_head: Annotated[int, size(least="1KiB", most="1MiB")] = Field(
         default=64 * 1024, description="request line and headers together"
@@ -96,8 +106,18 @@ class Limits(Model):
         default=16 * 1024, description="path and query of a request"
     )
     max_body: Annotated[int, size(least="0", most="1TiB")] = Field(default=2 * 1024**3, description="body of a request")
+    connection_buffer: Annotated[int, size(least="4KiB", most="64MiB")] = Field(
+        default=64 * 1024, description="bytes that may wait in each direction of a connection"
+    )
     max_connections: Annotated[int, count(1, 1_000_000)] = Field(
         default=10_000, description="open connections of callers per worker"
+    )
+    max_inflight: Annotated[int, count(1, 1_000_000)] = Field(
+        default=10_000, description="requests that are being served, per worker; more get 503"
+    )
+    max_buffered: Annotated[int, size(least="1MiB", most="1TiB")] = Field(
+        default=256 * 1024**2,
+        description="bytes held of bodies, shadow copies and the log, per worker; near it shadows go first",
     )
     drain: Annotated[float, duration(most="1h")] = Field(
         default=30.0, description="time to finish open requests when asked to stop"
@@ -128,6 +148,9 @@ class Upstream(Model):
     max_connections: Annotated[int, count(1, 65_535)] = Field(default=256, description="connections per worker")
     max_pending: Annotated[int, count(0, 1_000_000)] = Field(
         default=1024, description="requests that may wait for a connection, per worker"
+    )
+    max_inflight: Annotated[int | None, count(1, 1_000_000)] = Field(
+        default=None, description="requests that are served or wait, per worker; by default the sum of both bounds"
     )
     keepalive: Annotated[float, duration(most="1h")] = Field(
         default=4.0, description="how long an idle connection may wait to be used again"
@@ -214,6 +237,9 @@ class Route(Model):
     reveal: Flag = Field(default=False, description="name the arms in the response header x-parallax-arm")
     max_body: Annotated[int | None, size(least="0", most="1TiB")] = Field(
         default=None, description="body of a request on this route"
+    )
+    upgrades: Annotated[list[Annotated[str, UPGRADE]], ONE_OR_MORE] = Field(
+        default=["websocket"], description="protocols that a caller may switch to; [] for none"
     )
 
 

@@ -1,14 +1,15 @@
 """What counts as an error of an exchange, in one place for live sums, replays and reports.
 
 An error is what the caller was owed and did not get: a 5xx, no answer, or one that broke off after its
-head. A caller who left or stopped reading is not one, and a 4xx is the caller's own.
+head. A caller who left or stopped reading is not one, nor is a tunnel that fell silent, and a 4xx is the
+caller's own.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-CALLER_LEFT: Final = ("client_abort", "write_timeout")
+CALLER_LEFT: Final = ("client_abort", "write_timeout", "tunnel_idle")
 _LEFT: Final = ", ".join(f"'{word}'" for word in CALLER_LEFT)
 
 # The same rule over the columns `status` and `error_type`.

@@ -63,6 +63,7 @@ class Head:
     )
 
     length: int | None
+    upgrade: bytes
     expect: bytes | None
     request_id: bytes | None
 
@@ -72,9 +73,9 @@ class Head:
         self.peer = peer
         self.lines: list[bytes] = []
         self.length = self.expect = self.request_id = None
-        self.forwarded_for = self.via = b""
+        self.forwarded_for = self.via = self.upgrade = b""
         self.nominated = _NO_NAMES
-        self.chunked = self.upgrade = False
+        self.chunked = False
         self.is_first_hop = True
         self.length_line = b""
         self.keep_alive = self.version == "1.1"
@@ -199,7 +200,7 @@ def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # 
         elif kind == kinds.EXPECT:
             head.expect = value
         elif kind == kinds.UPGRADE:
-            head.upgrade = True
+            head.upgrade = head.upgrade + b", " + value if head.upgrade else value
         elif kind == kinds.BAD_HOST:
             return "the Host header is not a host name with an optional port"
     if hosts != 1 and (hosts > 1 or start.version == "1.1"):

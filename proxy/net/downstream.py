@@ -23,12 +23,15 @@ from proxy.http.fields import Header
 from proxy.http.head import read_head
 from proxy.http.outgoing import error_response
 from proxy.http.plain import split_plain
+from proxy.http.upgrade import wanted_upgrade
 from proxy.net.exchange import Exchange
 from proxy.net.report import report_failure
+from proxy.net.tunnel import Tunnel, Waiting
 
 if TYPE_CHECKING:
     from proxy.net.core import Core
     from proxy.net.prepared import Prepared
+    from proxy.net.upstream import UpstreamConnection
 
 # Request bytes held for an upstream that is not connected yet or reads slowly; past it reading pauses.
 PENDING_HIGH_BYTES: Final = 64 * 1024
@@ -78,6 +81,7 @@ class Downstream(asyncio.Protocol):
         "_reading_paused",
         "_receiving",
         "_resuming",
+        "_upgrade",
         "_url",
         "caller",
         "core",
@@ -89,6 +93,7 @@ class Downstream(asyncio.Protocol):
         "parser",
         "served",
         "transport",
+        "tunnel",
         "version",
         "write_paused",
     )
@@ -112,6 +117,8 @@ class Downstream(asyncio.Protocol):
         self._receiving: Exchange | None = None
         self._resuming: Exchange | None = None
         self._poison: tuple[int, str, str] | None = None
+        self._upgrade: Waiting | None = None
+        self.tunnel: Tunnel | None = None
         self._advancing = False
         self._reading_paused = False
         self._in_head = False
@@ -176,12 +183,31 @@ class Downstream(asyncio.Protocol):
         full = bool(self._queue) or (
             current is not None and (current.held or current.unsent_bytes > PENDING_HIGH_BYTES)
         )
+        if self._upgrade is not None:
+            full = self._upgrade.held_bytes > PENDING_HIGH_BYTES
         if full != self._reading_paused:
             self._reading_paused = full
             if full:
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
+
+    def switch(self, connection: UpstreamConnection, answer: bytes, rest: bytes) -> None:
+        """Become a tunnel: `answer` is the head of the 101, `rest` what the upstream has sent behind its own."""
+        transport, upgrade = self.transport, self._upgrade
+        assert transport is not None
+        assert upgrade is not None
+        assert connection.transport is not None
+        self.deadline = inf
+        tunnel = self.tunnel = Tunnel(self, transport, connection.transport, idle_s=self.core.limits.tunnel_idle_s)
+        tunnel.begin(upgrade.take(), answer, rest, caller_full=self.write_paused, upstream_full=connection.write_paused)
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """Both ends of the tunnel are gone."""
+        self.transport = None
+        if self.current is not None:
+            self.current.on_tunnel_closed(tunnel)
+        self.connection_lost(None)
 
     # -- asyncio
 
@@ -214,11 +240,16 @@ class Downstream(asyncio.Protocol):
                     return
                 if self._take_plain(data, end):
                     return
+        upgrade = self._upgrade
+        if upgrade is not None:
+            upgrade.hold(data)
+            self.update_reading()
+            return
         self._feed_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stop:
-            self._ignore_upgrades(memoryview(data)[stop.args[0] :])
+            self._on_upgrades(memoryview(data)[stop.args[0] :])
         except httptools.HttpParserError as error:
             self._spoil(400, "bad_request", f"the request is not HTTP/1.1: {error}")
         if self._in_head:
@@ -420,15 +451,23 @@ class Downstream(asyncio.Protocol):
                 431, "head_too_large", f"the request's trailers are over {self.core.limits.max_head_bytes} bytes"
             )
 
-    def _ignore_upgrades(self, rest: memoryview) -> None:
-        """Go on behind each head that asks for another protocol: we do not switch (RFC 9110 section 7.8).
+    def _on_upgrades(self, rest: memoryview) -> None:
+        """Go on behind each head that asks for another protocol; one read may hold thousands of them.
 
-        llhttp stops there with the body unread, so a fresh parser is told the body's framing by a head of our
-        own, which it must not report, and reads on. One read may hold thousands of such heads.
+        Where the route allows the switch, what comes behind the head waits for the upstream's answer. Else the
+        wish is ignored (RFC 9110 section 7.8); llhttp stopped with the body unread, so a fresh parser is told the
+        body's framing by a head of our own, which it must not report, and reads on.
         """
         while self._poison is None:  # else CONNECT, or a head that was refused
             exchange = self._queue[-1]
             head = exchange.head
+            if wanted_upgrade(head):
+                prepared = self.core.prepare(self.caller, head)
+                if prepared.upgrade:
+                    # If the upstream declines, what was held can be no request: nothing more is read from here on.
+                    head.keep_alive = False
+                    self._upgrade = Waiting(exchange, prepared, bytes(rest))
+                    return
             self.parser = parser = httptools.HttpRequestParser(self)
             try:
                 if head.chunked or head.length:
@@ -464,7 +503,8 @@ class Downstream(asyncio.Protocol):
                         break
                 try:
                     if not current.started:
-                        current.start()
+                        upgrade = self._upgrade
+                        current.start(upgrade.prepared if upgrade is not None and upgrade.exchange is current else None)
                     else:
                         current.on_request_progress()
                 except Exception as error:  # noqa: BLE001 - the exchange barrier
@@ -523,6 +563,9 @@ class Downstream(asyncio.Protocol):
             return
         if transport.is_closing():
             transport.abort()  # closed once already, and what was unsent then has not gone out in time
+            return
+        if self._upgrade is not None and self._upgrade.held_bytes and not self.lingering:
+            self._linger()  # a declined switch, and more has come or will
             return
         transport.close()
         if transport.get_write_buffer_size():

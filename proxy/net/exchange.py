@@ -29,6 +29,7 @@ from proxy.http.outgoing import (
     response_head,
 )
 from proxy.http.trace import try_part
+from proxy.http.upgrade import upgrade_lines
 from proxy.net.inject import Injection
 from proxy.net.prepared import CHUNKED, REPLAY_LIMIT_BYTES, Prepared, capture_limit, too_large
 from proxy.net.recording import make_frame
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from proxy.net.counters import Series
     from proxy.net.downstream import Downstream
     from proxy.net.pool import Pool, Ticket
+    from proxy.net.tunnel import Tunnel
     from proxy.plan.data import Abort
     from proxy.plan.decision import Decision
 
@@ -153,6 +155,11 @@ class Exchange:
         return self.head.version == "1.0" or not self._head_sent
 
     @property
+    def upgrade(self) -> bytes:
+        """The protocol that the caller asks to switch to, where its route allows that."""
+        return self.prepared.upgrade
+
+    @property
     def unsent_bytes(self) -> int:
         """Body bytes that wait for the upstream."""
         return self.request_bytes - self._sent_bytes
@@ -221,6 +228,8 @@ class Exchange:
         self.error_type = error_type
         if not self._head_sent:
             self.status = 499
+        if self._down.tunnel is not None:
+            self._count(self._down.tunnel)
         self._drop_upstream()
         if not self.started:
             self._finished = True
@@ -395,6 +404,8 @@ class Exchange:
             number = 1 if self.tries is None else len(self.tries.ended) + 1
             replaced, line = our_header(head, self.exchange_id, try_part(number), traces)
             drop, extra = drop | replaced, extra + line
+        if self.upgrade:
+            extra += upgrade_lines(head.upgrade)
         return request_head(
             head,
             host=connection.host_header(head),
@@ -599,6 +610,44 @@ class Exchange:
                 connection.arm("total", self._deadline)
             else:
                 self._arm_idle(connection, now)
+
+    def on_switch(self, connection: UpstreamConnection, rest: bytes) -> None:
+        """Join both connections: from here on nobody but the two ends knows what is said."""
+        if self._finished:
+            connection.abandon()
+            return
+        now = monotonic()
+        if self.ttfb_s is None:
+            self.ttfb_s = now - self._t_forward
+        self.status = 101
+        answer = self.answer = connection.answer
+        self._head_sent = True
+        self.keeps_bodies = False
+        self.response_parts = None
+        if self._injection is not None and self._injection.degrading:
+            self._injection.pass_on("upgrade")
+        head = response_head(
+            101,
+            answer.block,
+            request_id=self.request_id,
+            via=self.core.via,
+            framing=upgrade_lines(self.head.upgrade),
+            closing=b"",
+            extra=self._revealed(),
+        )
+        self._down.switch(connection, head, rest)
+
+    def on_tunnel_closed(self, tunnel: Tunnel) -> None:
+        """Both ends are gone."""
+        if self._finished:
+            return
+        self.error_type = tunnel.error_type
+        self._count(tunnel)
+        self._finish(monotonic())
+
+    def _count(self, tunnel: Tunnel) -> None:
+        self.request_bytes = tunnel.caller.received
+        self.response_bytes = tunnel.upstream.received
 
     def _send(self, out: list[bytes]) -> None:
         transport = self._down.transport

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DEGRADE_LIMIT_BYTES: Final = 64 * 1024
 STALE_LIMIT: Final = 10_000
+# Answers whose parts are worth something by themselves: none waits for the next to be degraded.
+_STREAMS: Final = frozenset(("text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace"))
 
 
 @dataclass(slots=True)
@@ -162,11 +164,13 @@ class Injection:
         size = sum(map(len, self._buffered))
         declared = int(answer.length) if answer.length is not None else 0
         if size > DEGRADE_LIMIT_BYTES or declared > DEGRADE_LIMIT_BYTES:
-            return self._pass_on("too_large")
+            return self.pass_on("too_large")
         if exchange.is_head or connection.status >= 300 or connection.status == 204:
-            return self._pass_on("error_answer")
+            return self.pass_on("error_answer")
         if answer.content_encoding is not None and answer.content_encoding.strip().lower() != b"identity":
-            return self._pass_on("encoded")
+            return self.pass_on("encoded")
+        if answer.type_text is not None and answer.type_text.partition(";")[0].strip().lower() in _STREAMS:
+            return self.pass_on("stream")
         if not connection.done:
             return None
         body = b"".join(self._buffered)
@@ -194,7 +198,7 @@ class Injection:
         self.changed = True
         return [degraded]
 
-    def _pass_on(self, reason: str) -> list[bytes]:
+    def pass_on(self, reason: str) -> list[bytes]:
         """Let the answer pass as it is, and count why."""
         self.degrading = False
         for fault in self._effect.degradations:

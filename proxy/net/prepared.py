@@ -16,6 +16,7 @@ from proxy.exchange.templates import ExchangeTemplate
 from proxy.http.caller import Caller
 from proxy.http.head import Head
 from proxy.http.outgoing import REQUEST_ID
+from proxy.http.upgrade import wanted_upgrade
 from proxy.plan.decide import find_route, settle
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Prepared:
     then `pool` is its upstream's, `capture_limit` its bound, and `before` and `behind` are the head as it goes
     upstream, around the request id, where that is the same for every endpoint. `request_id` is the caller's own,
     `length` the bytes of the body. `usual` says that nothing is left to decide while no fault is live, and `captures`
-    whether the log then wants the bodies; `series` is where its exchanges are counted. `template` makes the records of its exchanges, `copies` has the heads of its
+    whether the log then wants the bodies; `series` is where its exchanges are counted. `upgrade` is the protocol that
+    the caller asks for and the route allows. `template` makes the records of its exchanges, `copies` has the heads of its
     shadows' legs, around the request id.
     """
 
@@ -70,6 +72,7 @@ class Prepared:
         "series",
         "settled",
         "template",
+        "upgrade",
         "usual",
         "version",
     )
@@ -94,7 +97,7 @@ class Prepared:
         self.copies: dict[str, tuple[bytes, bytes]] = {}
         self.recorded = False
         self.template: ExchangeTemplate | None = None
-        self.before = self.behind = b""
+        self.before = self.behind = self.upgrade = b""
         self.capture_limit = 0
         self.captures = self.usual = False
         self.series: Series | None = None
@@ -103,6 +106,8 @@ class Prepared:
         if route is None:
             self.refusal = (404, "no_route", "no route matches this request")
             return
+        if head.upgrade and (protocol := wanted_upgrade(head)) in route.upgrades:
+            self.upgrade = protocol
         limit = self.max_body_bytes = route.max_body_bytes
         if self.length > limit:
             self.refusal = too_large(limit)
@@ -122,13 +127,13 @@ class Prepared:
         self.pool = pool
         head, plan, settled = self.head, self.plan, self.settled
         decided = settled is not None and (not plan.logs or settled.shadows or plan.captures_all)
-        if settled is not None and decided and not self.expects and not head.chunked:
+        if settled is not None and decided and not self.expects and not head.chunked and not self.upgrade:
             self.usual = True
             self.captures = plan.logs
             if not plan.logs and not settled.shadows:
                 self.capture_limit = REPLAY_LIMIT_BYTES
         host = pool.fixed_host if pool.fixed_host is not None else head.host if pool.preserves_host else b""
-        if head.is_first_hop and host and not head.chunked and plan.traces is None:
+        if head.is_first_hop and host and not head.chunked and not self.upgrade and plan.traces is None:
             framing = head.length_line
             self.before = b"".join((head.start_line, host, b"\r\n", *head.lines, framing, REQUEST_ID))
             self.behind = self.caller.behind(head.host)

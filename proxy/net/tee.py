@@ -74,6 +74,8 @@ class ShadowRunner:
                 self._skip(exchange, "client_abort")
             else:
                 self._skip(exchange, "error", "request_incomplete")
+        elif exchange.upgrade:
+            self._skip(exchange, "unsafe_method", "upgrade")  # a tunnel has no answer that could be compared
         elif not self._allows(exchange.head):
             self._skip(exchange, "unsafe_method")
         elif body is None or len(body) > data.max_body_bytes:
@@ -156,6 +158,7 @@ class ShadowLeg:
         "is_head",
     )
 
+    upgrade: Final = b""
     _connection: UpstreamConnection | None
     _ticket: Ticket | None
     _ttfb_s: float | None
@@ -238,6 +241,9 @@ class ShadowLeg:
 
     def on_writable(self) -> None:
         """Nothing waits for the shadow to read."""
+
+    def on_switch(self, connection: UpstreamConnection, rest: bytes) -> None:
+        """Never called, because a copy never asks for another protocol."""
 
     def on_whole(self, connection: UpstreamConnection, answer: AnswerHead, body: bytes) -> None:
         """Keep an answer that came whole."""

@@ -37,6 +37,10 @@ class Leg(Protocol):
 
     is_head: bool
 
+    @property
+    def upgrade(self) -> bytes:
+        """The protocol that the request asks to switch to, in lower case, or nothing."""
+
     def on_connected(self, connection: UpstreamConnection) -> None:
         """A connection is ready; write the request."""
 
@@ -45,6 +49,9 @@ class Leg(Protocol):
 
     def on_response(self, connection: UpstreamConnection) -> None:
         """Something of the response has come: look at `head_complete`, `parts` and `done`."""
+
+    def on_switch(self, connection: UpstreamConnection, rest: bytes) -> None:
+        """The upstream has switched to `upgrade`; `rest` is what came behind its head."""
 
     def on_failure(self, error: UpstreamError, connection: UpstreamConnection | None) -> None:
         """The connection could not be had, broke, or a deadline passed; it is not to be used again."""
@@ -257,8 +264,10 @@ class UpstreamConnection(asyncio.Protocol):
         assert self.parser is not None
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.error = UpstreamError("upstream_protocol", 502, "the upstream switched protocols without being asked")
+        except httptools.HttpParserUpgrade as stop:
+            if self.error is None:
+                self._switch(leg, data[stop.args[0] :])
+                return
         except httptools.HttpParserError as error:
             self.error = self.error or UpstreamError(
                 "upstream_protocol", 502, f"the upstream's answer is not HTTP/1.1: {error}"
@@ -302,6 +311,14 @@ class UpstreamConnection(asyncio.Protocol):
                 leg.on_failure(self.error, self)
             else:
                 leg.on_response(self)
+        except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the upstream
+            self._failed(leg, error)
+
+    def _switch(self, leg: Leg, rest: bytes) -> None:
+        """Hand over to the leg for good."""
+        self.deadline = inf
+        try:
+            leg.on_switch(self, rest)
         except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the upstream
             self._failed(leg, error)
 
@@ -376,9 +393,7 @@ class UpstreamConnection(asyncio.Protocol):
         status = self.parser.get_status_code()
         if status < 200:
             if status == 101:
-                self.error = UpstreamError(
-                    "upstream_protocol", 502, "the upstream switched protocols without being asked"
-                )
+                self._judge_switch()
             elif status < 100:
                 self.error = UpstreamError("upstream_protocol", 502, f"the upstream answers with status {status:03}")
             self.headers = []  # interim answers (100, 103) are not passed on
@@ -396,6 +411,20 @@ class UpstreamConnection(asyncio.Protocol):
             self.done = True
         elif answer.length is None and not answer.chunked and status not in (204, 304):
             self.close_delimited = True
+
+    def _judge_switch(self) -> None:
+        """A 101 is good only if it agrees to exactly what was asked."""
+        wanted = self.leg.upgrade if self.leg is not None else b""
+        agreed = [value.strip().lower() for name, value in self.headers if name == b"upgrade"]
+        if not wanted:
+            problem = "the upstream switched protocols without being asked"
+        elif agreed != [wanted]:
+            problem = "the upstream switched to another protocol than was asked"
+        else:
+            self.status = 101
+            self.answer = AnswerHead(self.headers, version="1.1", status=101)
+            return
+        self.error = UpstreamError("upstream_protocol", 502, problem)
 
     def on_body(self, data: bytes) -> None:
         """Body bytes."""

@@ -148,6 +148,7 @@ def _upstream(name: str, upstream: schema.Upstream) -> data.Upstream:
         keepalive_s=upstream.keepalive,
         host=upstream.host,
         idempotent=upstream.idempotent,
+        max_inflight=upstream.max_inflight,
     )
 
 
@@ -169,6 +170,7 @@ def _route(route: schema.Route, config: Config) -> data.Route:
         shadows=route.shadows,
         reveal=route.reveal,
         max_body_bytes=route.max_body,
+        upgrades=tuple(route.upgrades),
     )
 
 
@@ -293,13 +295,19 @@ def _limits(limits: schema.Limits) -> data.Limits:
     return data.Limits(
         header_timeout_s=limits.header_timeout,
         body_idle_s=limits.body_idle,
+        body_grace_s=limits.body_grace,
+        body_min_rate=limits.body_min_rate,
         keepalive_s=limits.keepalive,
         write_idle_s=limits.write_idle,
+        tunnel_idle_s=limits.tunnel_idle,
         max_head_bytes=limits.max_head,
         max_headers=limits.max_headers,
         max_target_bytes=limits.max_target,
         max_body_bytes=limits.max_body,
+        connection_buffer_bytes=limits.connection_buffer,
         max_connections=limits.max_connections,
+        max_inflight=limits.max_inflight,
+        max_buffered_bytes=limits.max_buffered,
         drain_s=limits.drain,
     )
 

@@ -32,7 +32,8 @@ class Upstream(Struct, frozen=True):
 
     `host` is the Host header sent: "preserve" the caller's, "endpoint", or a literal name.
     `idempotent` None means: safe methods and recognised predict paths. `keepalive_s` is how long an
-    idle connection may wait for its next request.
+    idle connection may wait for its next request. `max_inflight` bounds those that are served and those that
+    wait for a connection together; None leaves that to the two other bounds.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Upstream(Struct, frozen=True):
     keepalive_s: float = 4.0
     host: str = "preserve"
     idempotent: bool | None = None
+    max_inflight: int | None = None
 
 
 class Match(Struct, frozen=True):
@@ -70,7 +72,10 @@ class UnitSource(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """What happens to the requests that match, in the order of the file: the first match wins."""
+    """What happens to the requests that match, in the order of the file: the first match wins.
+
+    `upgrades` are the protocols, in lower case, that a caller may switch to; its connection is a tunnel then.
+    """
 
     name: str
     match: Match
@@ -81,6 +86,7 @@ class Route(Struct, frozen=True):
     shadows: list[str] = []
     reveal: bool = False
     max_body_bytes: int | None = None
+    upgrades: tuple[str, ...] = ("websocket",)
 
 
 class Arm(Struct, frozen=True):
@@ -198,17 +204,28 @@ class Fault(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """Bounds of a worker towards its callers."""
+    """Bounds of a worker towards its callers.
+
+    A body has `body_grace_s` and then a second for every `body_min_rate` bytes that came (0: as long as it
+    likes). `connection_buffer_bytes` may wait in each direction of a connection before its source is not read
+    any more. `max_buffered_bytes` bounds what is held of bodies, shadow copies and the log together.
+    """
 
     header_timeout_s: float = 10.0
     body_idle_s: float = 30.0
+    body_grace_s: float = 60.0
+    body_min_rate: int = 500
     keepalive_s: float = 75.0
     write_idle_s: float = 30.0
+    tunnel_idle_s: float = 300.0
     max_head_bytes: int = 64 * 1024
     max_headers: int = 128
     max_target_bytes: int = 16 * 1024
     max_body_bytes: int = 2 * 1024 * 1024 * 1024
+    connection_buffer_bytes: int = 64 * 1024
     max_connections: int = 10_000
+    max_inflight: int = 10_000
+    max_buffered_bytes: int = 256 * 1024 * 1024
     drain_s: float = 30.0
 
 

@@ -79,6 +79,7 @@ class LinkedRoute:
     needs_body: bool
     reveals: bool
     max_body_bytes: int
+    upgrades: frozenset[bytes]
     experiments: tuple[LinkedExperiment, ...]
     shadows: tuple[LinkedShadow, ...]
     # What the experiments say of a unit is a function of the unit alone, so it is remembered (see `decide`).
@@ -208,6 +209,7 @@ def _link_route(
         needs_body=any(source.kind == "body" for source in data.unit),
         reveals=data.reveal,
         max_body_bytes=data.max_body_bytes or max_body_bytes,
+        upgrades=frozenset(name.encode() for name in data.upgrades),
         experiments=tuple(experiments[name] for name in data.experiments),
         shadows=tuple(shadows[name] for name in data.shadows),
     )
