@@ -56,7 +56,7 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
 
     `response` holds the bytes as the caller got them (still encoded), up to the capture limit, or
     None with a reason in `logging_errors` ("response_too_large", "response_not_captured",
-    "response_incomplete", and the same for the request). `shadows` names the legs that will report
+    "response_incomplete", and the same for the request, or "request_shed"). `shadows` names the legs that will report
     for this exchange. `faults` were applied to it; `fault_cohorts` are the faults whose cohort its
     unit belongs to while they last and wash out, applied here or not. `trace_parent` is what the caller's
     `traceparent` says behind the trace: the span it was made in and the flags. `tries` are listed where

@@ -16,10 +16,12 @@ from proxy.http.caller import Caller
 from proxy.http.head import Head
 from proxy.net.access import AccessLog
 from proxy.net.counters import Counters
+from proxy.net.descriptors import callers_that_fit
 from proxy.net.ids import IdSource
 from proxy.net.inject import StaleAnswers
 from proxy.net.leases import FaultLeases
 from proxy.net.logwriter import LogWriter
+from proxy.net.overload import Overload
 from proxy.net.pool import Pool
 from proxy.net.prepared import Prepared, Recognised
 from proxy.net.report import report_failure
@@ -49,6 +51,11 @@ class Core:
         self.log: LogWriter | None = None
         self.access: AccessLog | None = None
         self.connections: set[Downstream] = set()
+        # Exchanges that have started and not finished, and how many may.
+        self.in_flight = 0
+        self.admits = 0
+        self.max_connections = 0
+        self.descriptors = 1 << 30
         self.draining = False
         # Whether answers say `Connection: close`: all while draining, or as many as are to be shed.
         self.closing = False
@@ -62,6 +69,7 @@ class Core:
         self._callers: dict[str, Caller] = {}
         self.recognised = Recognised()
         self.plan = plan
+        self.overload = Overload(self)
         self.use_plan(plan)
 
     def use_plan(self, plan: LinkedPlan) -> None:
@@ -91,6 +99,10 @@ class Core:
         if self.log is not None:
             self.log.settings = plan.data.log
         self.plan = plan
+        self.max_connections = callers_that_fit(plan.data, self.descriptors)
+        self.overload.use_limits()
+        for pool in self._pools.values():
+            self._sized(pool)
 
     def caller(self, address: str) -> Caller:
         """The caller that all connections from `address` share."""
@@ -118,16 +130,21 @@ class Core:
         if pool is None:
             data = self.plan.upstreams.get(name)
             if data is None and plan is not None:
-                pool = Pool(plan.upstreams[name], self.wheel, self.loop)
+                pool = self._sized(Pool(plan.upstreams[name], self.wheel, self.loop))
                 pool.retired = True  # its connections close after one request
                 return pool
-            pool = self._pools[name] = Pool(self.plan.upstreams[name], self.wheel, self.loop)
+            pool = self._pools[name] = self._sized(Pool(self.plan.upstreams[name], self.wheel, self.loop))
         return pool
 
     def shadow_pool(self, shadow: LinkedShadow, plan: LinkedPlan) -> Pool:
         """A pool of its own for a shadow, bounded by its concurrency."""
         upstream = plan.upstreams[shadow.data.upstream]
-        return Pool(upstream, self.wheel, self.loop, max_connections=shadow.data.max_concurrency)
+        return self._sized(Pool(upstream, self.wheel, self.loop, max_connections=shadow.data.max_concurrency))
+
+    def _sized(self, pool: Pool) -> Pool:
+        """Give a pool the bound of what may wait on each of its connections."""
+        pool.buffer_bytes = self.limits.connection_buffer_bytes
+        return pool
 
     def tee(
         self,
@@ -199,6 +216,11 @@ class Core:
         """A caller's connection is gone."""
         if self.on_connection_closed is not None:
             self.on_connection_closed()
+
+    @property
+    def pools(self) -> list[Pool]:
+        """The pools of the upstreams that have served callers."""
+        return list(self._pools.values())
 
     @property
     def shadow_runners(self) -> list[ShadowRunner]:

@@ -3,8 +3,8 @@
 Parser callbacks only note what came; the work is done in `_advance`, once per read, so that a request
 whose head and body came together is forwarded in one write. Pipelined requests wait in a queue and
 reading pauses while any waits, which bounds the queue by one read. Every wait has a deadline: the head
-as a whole (a byte a minute does not keep a connection), each gap in a body, an idle connection, and a
-caller who does not read.
+as a whole (a byte a minute does not keep a connection), each gap in a body and its average rate, an idle
+connection, and a caller who does not read.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from proxy.http.head import read_head
 from proxy.http.outgoing import error_response
 from proxy.http.plain import split_plain
 from proxy.http.upgrade import wanted_upgrade
+from proxy.net.descriptors import OVERFLOW
 from proxy.net.exchange import Exchange
 from proxy.net.report import report_failure
 from proxy.net.tunnel import Tunnel, Waiting
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from proxy.net.prepared import Prepared
     from proxy.net.upstream import UpstreamConnection
 
-# Request bytes held for an upstream that is not connected yet or reads slowly; past it reading pauses.
-PENDING_HIGH_BYTES: Final = 64 * 1024
 # A longer head goes through the ordinary parser, whose limits are exact.
 PLAIN_HEAD_BYTES: Final = 8 * 1024
 _LONG_METHOD_BYTES: Final = 32
@@ -66,7 +65,9 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_advancing",
+        "_body_paused",
         "_body_seen",
+        "_body_started",
         "_checker",
         "_feed_bytes",
         "_framing_bytes",
@@ -109,7 +110,7 @@ class Downstream(asyncio.Protocol):
         self.keep_alive = True
         self.lingering = False
         self.write_paused = False
-        self.served = 0
+        self.served = False
         self.deadline = inf
         self.due = inf
         self.version = "1.1"
@@ -124,6 +125,7 @@ class Downstream(asyncio.Protocol):
         self._in_head = False
         self._in_message = False
         self._body_seen = 0
+        self._body_started = self._body_paused = 0.0
         self._feed_bytes = 0
         self._framing_bytes = 0
         self._head_bytes = 0
@@ -150,17 +152,18 @@ class Downstream(asyncio.Protocol):
         if self.current is not exchange:
             return
         self.current = None
-        self.served += 1
-        if not exchange.request_done or (not self.keep_alive and self._queue):
+        self.served = True
+        if self.keep_alive and exchange.request_done:
+            if self._queue or self._poison is not None or self._in_head or self._reading_paused or self.write_paused:
+                self._advance()
+            else:
+                self.deadline = deadline = now + self.core.limits.keepalive_s
+                if deadline < self.due:
+                    self.core.wheel.arm(self, deadline)
+        elif self._queue or not exchange.request_done:
             self._linger()
-        elif not self.keep_alive:
-            self._close()
-        elif self._queue or self._poison is not None or self._in_head or self._reading_paused or self.write_paused:
-            self._advance()
         else:
-            self.deadline = deadline = now + self.core.limits.keepalive_s
-            if deadline < self.due:
-                self.core.wheel.arm(self, deadline)
+            self._close()
 
     def abort(self, error_type: str = "client_abort") -> None:
         """Cut the connection: the only way to tell a caller that an answer is incomplete."""
@@ -180,11 +183,11 @@ class Downstream(asyncio.Protocol):
         if self.transport is None:
             return
         current = self.current
-        full = bool(self._queue) or (
-            current is not None and (current.held or current.unsent_bytes > PENDING_HIGH_BYTES)
-        )
+        # Bytes held for an upstream that is not connected yet or reads slowly.
+        most = self.core.limits.connection_buffer_bytes
+        full = bool(self._queue) or (current is not None and (current.held or current.unsent_bytes > most))
         if self._upgrade is not None:
-            full = self._upgrade.held_bytes > PENDING_HIGH_BYTES
+            full = self._upgrade.held_bytes > most
         if full != self._reading_paused:
             self._reading_paused = full
             if full:
@@ -215,14 +218,18 @@ class Downstream(asyncio.Protocol):
         """A caller has connected."""
         # uvloop's transports implement the interface without deriving from it.
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=64 * 1024)
-        address = self.transport.get_extra_info("peername")
         core = self.core
+        self.transport.set_write_buffer_limits(high=core.limits.connection_buffer_bytes)
+        address = self.transport.get_extra_info("peername")
         self.caller = core.caller(address[0] if isinstance(address, tuple) else "unix")
         core.connections.add(self)
-        if len(core.connections) > core.limits.max_connections:
+        excess = len(core.connections) - core.max_connections
+        if excess > 0:
             core.counters.add("rejected_requests", "too_many_connections")
             self.keep_alive = False
+            if excess > OVERFLOW:
+                self.transport.abort()
+                return
             self._reject(503, "too_many_connections", "this proxy has no connection to spare")
             return
         self._arm(monotonic() + core.limits.header_timeout_s)
@@ -376,6 +383,7 @@ class Downstream(asyncio.Protocol):
             return
         self._headers = []  # for trailers, which are no part of the head
         self._framing_bytes = self._body_seen = 0
+        self._body_started = self._body_paused = 0.0
         head.keep_alive = head.keep_alive and parser.should_keep_alive()
         self._receiving = exchange = Exchange(self, head, is_head=head.method == "HEAD")
         self._queue.append(exchange)
@@ -583,12 +591,30 @@ class Downstream(asyncio.Protocol):
         if self.write_paused:
             self._arm(monotonic() + limits.write_idle_s)
         elif current is not None:
-            if current.request_done or self._reading_paused:
+            if current.request_done:
                 self.deadline = inf
             else:
-                self._arm(monotonic() + limits.body_idle_s)
+                self._rearm_body(current, monotonic())
         elif self._in_head:
             self._arm(self._head_started + limits.header_timeout_s)
         elif self.served:
             self._arm(monotonic() + limits.keepalive_s)
         # A connection that has not sent its first byte yet keeps the deadline of `connection_made`.
+
+    def _rearm_body(self, current: Exchange, now: float) -> None:
+        """A body may pause, and may take its time, but not both for ever; the time that we do not read is not its."""
+        limits = self.core.limits
+        if self._reading_paused:
+            self.deadline = inf
+            self._body_paused = self._body_paused or now
+            return
+        if self._body_paused:
+            if self._body_started:
+                self._body_started += now - self._body_paused
+            self._body_paused = 0.0
+        self._body_started = self._body_started or now
+        deadline = now + limits.body_idle_s
+        if limits.body_min_rate:
+            allowed_s = limits.body_grace_s + current.request_bytes / limits.body_min_rate
+            deadline = min(deadline, self._body_started + allowed_s)
+        self._arm(deadline)

@@ -57,6 +57,8 @@ _SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DEL
 _IDENTITY: Final = b"accept-encoding: identity\r\n"
 _DROP_ENCODING: Final = frozenset((b"accept-encoding",))
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+# The capture limit of a request that is not kept any more, for want of memory.
+SHED: Final = -1
 
 
 class Exchange:
@@ -67,10 +69,10 @@ class Exchange:
         "_capture_limit",
         "_collecting",
         "_connection",
+        "_counted",
         "_deadline",
         "_down",
         "_finished",
-        "_forwarded",
         "_head_sent",
         "_injection",
         "_request_chunked",
@@ -123,9 +125,10 @@ class Exchange:
         # Chained by value: made for every request, and this way in half the time (measured).
         self.decision = self.answer = self._connection = self._ticket = self._injection = None
         self.error_type = self.response_parts = self.ttfb_s = self.tries = None
-        self.started = self.held = self.keeps_bodies = self._collecting = self._finished = self._forwarded = False
+        self.started = self.held = self.keeps_bodies = self._collecting = self._finished = False
         self._head_sent = self._answer_chunked = self._request_chunked = self._request_sent = self._teed = False
-        self.status = self.retries = self.response_bytes = self._sent = self._sent_bytes = 0
+        self.status = self.retries = self.response_bytes = self._sent = self._sent_bytes = self._counted = 0
+        self._t_forward = 0.0  # not yet
         self.kept = True
         self.endpoint = ""
         self._down = down
@@ -148,6 +151,12 @@ class Exchange:
         if not self._finished:
             self.request_bytes += len(data)
             self.parts.append(data)
+            self._hold(len(data))
+
+    @property
+    def is_capture_shed(self) -> bool:
+        """Whether the request was not kept for want of memory."""
+        return not self.kept and self._capture_limit == SHED
 
     @property
     def cut_by_reset(self) -> bool:
@@ -162,7 +171,7 @@ class Exchange:
     @property
     def unsent_bytes(self) -> int:
         """Body bytes that wait for the upstream."""
-        return self.request_bytes - self._sent_bytes
+        return 0 if self._request_sent else self.request_bytes - self._sent_bytes
 
     def start(self, prepared: Prepared | None = None) -> None:
         """The head is complete and it is this exchange's turn; `prepared` is given where it came before."""
@@ -175,6 +184,10 @@ class Exchange:
             prepared = core.prepare(self._down.caller, self.head)
         self.prepared = prepared
         self.request_id = prepared.request_id or exchange_id.encode()
+        core.in_flight = in_flight = core.in_flight + 1
+        if in_flight > core.admits:
+            self._refuse(*core.overload.refusal())
+            return
         decision, pool = prepared.settled, prepared.pool
         if prepared.usual and decision and pool and self.request_done and not core.leases.live:
             # Nothing is left to decide.
@@ -362,15 +375,12 @@ class Exchange:
         self._connection = connection
         self.endpoint = connection.endpoint.label
         now = monotonic()
-        if not self._forwarded:
-            self._forwarded = True
+        if not self._t_forward:
             self._t_forward = now
         prepared = self.prepared
         whole = self.request_done and self.request_bytes < REPLAY_LIMIT_BYTES
         if prepared.before and whole and self.decision is prepared.settled:
             # The usual request: its head is built already, and all of it leaves in one write.
-            self._sent = len(self.parts)
-            self._sent_bytes = self.request_bytes
             self._request_sent = True
             connection.write(b"".join((prepared.before, self.request_id, prepared.behind, *self.parts)))
             if not connection.head_complete:
@@ -447,9 +457,7 @@ class Exchange:
                 connection.write(part)
         if self.request_bytes > self._capture_limit:
             # Too much to keep: the stream goes on, but it can neither be repeated nor teed nor logged.
-            self.kept = False
-            parts.clear()
-            self._sent = 0
+            self._forget_sent()
         if not connection.head_complete:
             if done:
                 self._arm_first_byte(connection, now)
@@ -461,6 +469,27 @@ class Exchange:
             # Reading may also have stopped at as many bytes, while there was no connection to send them on.
             self.held = connection.write_paused
             self._down.update_reading()
+
+    def _forget_sent(self) -> None:
+        """Keep nothing of the request but what the upstream has not been sent."""
+        self.kept = False
+        sent = self.parts[: self._sent]
+        del self.parts[: self._sent]
+        self._sent = 0
+        self._hold(-min(sum(map(len, sent)), self._counted))
+
+    def shed_captures(self, *, answer: bool) -> None:
+        """Let go of what is kept for shadows, and of the `answer` that is kept for the log."""
+        if self._connection is not None and self.request_bytes > REPLAY_LIMIT_BYTES and self.kept:
+            self._capture_limit = SHED
+            self._forget_sent()
+        if answer and self.response_parts:
+            self.response_parts = None
+
+    def _hold(self, size: int) -> None:
+        """Count bytes that are kept, for the bound over all exchanges."""
+        self._counted += size
+        self.core.overload.hold(size)
 
     def on_writable(self) -> None:
         """The upstream has caught up; let the caller go on."""
@@ -548,8 +577,7 @@ class Exchange:
             connection.release_whole(now)
         else:
             connection.abandon()
-        if self.ttfb_s is None:
-            self.ttfb_s = now - self._t_forward
+        self.ttfb_s = now - self._t_forward
         status = self.status = answer.status
         if status >= 500:
             connection.pool.note_trouble(now)
@@ -655,21 +683,25 @@ class Exchange:
             transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _relay(self, parts: list[bytes], out: list[bytes]) -> None:
-        self.response_bytes += sum(map(len, parts))
+        size = sum(map(len, parts))
+        self.response_bytes += size
         if self._answer_chunked:
             for part in parts:
                 out += (b"%x\r\n" % len(part), part, b"\r\n")
         else:
             out += parts
         if self.response_parts is not None:
-            self._capture(parts)
+            self._capture(parts, size)
 
-    def _capture(self, parts: list[bytes]) -> None:
+    def _capture(self, parts: list[bytes], size: int) -> None:
         """Keep the answer for the log, up to its limit."""
-        if self.response_bytes > self.prepared.plan.data.log.max_body_bytes:
+        kept = self.response_parts
+        if kept is not None and self.response_bytes <= self.prepared.plan.data.log.max_body_bytes:
+            kept += parts
+            self._hold(size)
+        elif kept is not None:
             self.response_parts = None
-        elif self.response_parts is not None:
-            self.response_parts += parts
+            self._hold(-min(sum(map(len, kept)), self._counted))
 
     def _answer_head(self, connection: UpstreamConnection, answer: AnswerHead) -> bytes:
         """The head of the answer; its framing is ours, whatever the upstream's was."""
@@ -761,6 +793,9 @@ class Exchange:
         self._finished = True
         core, decision, prepared = self.core, self.decision, self.prepared
         plan = prepared.plan
+        core.in_flight -= 1
+        if self._counted:
+            core.overload.hold(-self._counted)
         connection = self._connection
         if connection is not None:
             self._connection = None
@@ -769,10 +804,11 @@ class Exchange:
                 core.pool(decision.upstream, plan).note_trouble(now)
         if not self._teed:
             self._tee()
-        latency = overhead = now - self._t_start
-        if self._forwarded:
+        t_start, t_forward = self._t_start, self._t_forward
+        latency = overhead = now - t_start
+        if t_forward:
             # What we added: everything before the upstream was written to, but for an injected delay.
-            overhead = self._t_forward - self._t_start
+            overhead = t_forward - t_start
             if self._injection is not None:
                 overhead = max(overhead - self._injection.delay_s, 0.0)
         series = prepared.series

@@ -31,6 +31,7 @@ class LogWriter:
         self._spool = spool
         self._worker = worker
         self.settings = settings
+        self.is_shed = False  # every record is dropped, because the worker holds too much
         # Appended to by the loop and taken from by the thread, both atomic. Each counter has one writer.
         self._frames: deque[bytes] = deque()
         self._put_bytes = 0
@@ -62,13 +63,18 @@ class LogWriter:
         """Take one record that is a frame already."""
         settings = self.settings
         waiting = self._put_bytes - self._taken_bytes
-        if waiting >= settings.buffer_bytes:
+        if waiting >= settings.buffer_bytes or self.is_shed:
             self._refused += 1
             return
         self._frames.append(frame)
         self._put_bytes += len(frame)
         if waiting >= settings.flush_bytes:
             self._wake.set()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of records that the thread has not taken yet."""
+        return self._put_bytes - self._taken_bytes
 
     @property
     def dropped(self) -> int:

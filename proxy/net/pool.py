@@ -17,7 +17,7 @@ from typing import Final
 from proxy.errors import UpstreamError
 from proxy.http.outgoing import AnswerHead
 from proxy.net.report import report_failure
-from proxy.net.upstream import Leg, UpstreamConnection
+from proxy.net.upstream import BUFFER_BYTES, Leg, UpstreamConnection
 from proxy.net.wheel import Wheel
 from proxy.plan.data import Upstream
 
@@ -82,6 +82,14 @@ class Pool:
         self._loop = loop
         self._max_connections = max_connections if max_connections is not None else data.max_connections
         self._max_pending = max_pending if max_pending is not None else data.max_pending
+        self._overload = "upstream_overloaded", "too many requests wait for this upstream"
+        if data.max_inflight is not None and max_connections is None:
+            # Who is served and who waits is bounded by itself, so the sum is bounded by their bounds.
+            self._max_connections = min(self._max_connections, data.max_inflight)
+            if data.max_inflight - self._max_connections < self._max_pending:
+                self._max_pending = data.max_inflight - self._max_connections
+                self._overload = "upstream_too_many_requests", "this upstream has max_inflight requests already"
+        self.buffer_bytes = BUFFER_BYTES
         self.total_s = data.timeouts.total_s
         self.first_byte_s = data.timeouts.first_byte_s
         self.preserves_host = data.host == "preserve"
@@ -141,7 +149,8 @@ class Pool:
         elif self._queue_length() < self._max_pending:
             self.waiting.append(ticket)
         else:
-            leg.on_failure(UpstreamError("upstream_overloaded", 503, "too many requests wait for this upstream"), None)
+            error_type, detail = self._overload
+            leg.on_failure(UpstreamError(error_type, 503, detail), None)
             return None
         self.wheel.arm(ticket, monotonic() + self.data.timeouts.connect_s)
         return ticket
@@ -201,6 +210,11 @@ class Pool:
     def note_trouble(self, now: float) -> None:
         """Remember a failure or an answer of 5xx."""
         self._last_trouble = now
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait for a connection to be free."""
+        return sum(ticket.leg is not None for ticket in self.waiting)
 
     @property
     def idle_count(self) -> int:

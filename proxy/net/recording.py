@@ -136,7 +136,7 @@ def _bodies(x: Exchange, limit: int) -> tuple[bytes | None, bytes | None, list[s
     if not x.request_done:
         errors.append("request_incomplete")
     elif not x.kept or x.request_bytes > limit:
-        errors.append("request_too_large")
+        errors.append("request_shed" if x.is_capture_shed else "request_too_large")
     else:
         request = b"".join(x.parts)
     if answer is None:

@@ -78,6 +78,8 @@ class ShadowRunner:
             self._skip(exchange, "unsafe_method", "upgrade")  # a tunnel has no answer that could be compared
         elif not self._allows(exchange.head):
             self._skip(exchange, "unsafe_method")
+        elif exchange.is_capture_shed or self.core.overload.level:
+            self._skip(exchange, "shed", "overload")
         elif body is None or len(body) > data.max_body_bytes:
             self._skip(exchange, "too_large")
         elif self.core.draining:
@@ -123,6 +125,12 @@ class ShadowRunner:
             waiting = self.waiting.popleft()
             if not waiting.ended:
                 waiting.start()
+
+    def shed_waiting(self) -> None:
+        """End the legs that wait for their turn, as `shed`."""
+        waiting, self.waiting = self.waiting, deque()
+        for leg in waiting:
+            leg.end("shed", "overload")
 
     def drain(self) -> None:
         """End everything that is not over, as `drained`."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from proxy.net.pool import Endpoint, Pool
 
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
-WRITE_HIGH_BYTES: Final = 64 * 1024
+# What may wait to be written before the leg is told to stop; the plan's own bound goes before it.
+BUFFER_BYTES: Final = 64 * 1024
 _NO_ANSWER: Final = AnswerHead([], version="1.0")
 
 
@@ -238,7 +239,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The TCP connection stands."""
         # uvloop's transports implement the interface without deriving from it.
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self.transport.set_write_buffer_limits(high=self.pool.buffer_bytes)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a response, or of nonsense."""

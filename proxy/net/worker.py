@@ -44,6 +44,7 @@ from proxy.control.messages import (
 )
 from proxy.net.access import AccessLog
 from proxy.net.core import Core
+from proxy.net.descriptors import raise_limit, warning
 from proxy.net.downstream import Downstream
 from proxy.net.linewriter import LineWriter
 from proxy.net.listeners import Listeners
@@ -52,6 +53,8 @@ from proxy.net.report import report_failure
 from proxy.plan.data import AccessLog as AccessLogSettings
 from proxy.plan.data import Plan, decode_plan
 from proxy.plan.link import LinkedPlan, link_plan
+
+_logger = logging.getLogger("parallax.worker")
 
 STATS_EVERY_S: Final = 1.0
 DRAIN_LOOK_S: Final = 0.05
@@ -79,6 +82,8 @@ class Worker:
         self._index = index
         self._spool = control.parent / "spool"
         self._core = Core(loop, link_plan(_EMPTY), name=str(index))
+        self._core.descriptors = raise_limit()
+        self._warned = ""
         self._listeners = Listeners(loop, self._factory, self._own, fds)
         self._plan_version = ""
         self._leases: Lease = Lease()
@@ -157,8 +162,13 @@ class Worker:
             self._channel.send(PlanTaken(message.version))
 
     def _use(self, plan: LinkedPlan) -> None:
-        self._core.use_plan(plan)
+        core = self._core
+        core.use_plan(plan)
         self._open_log()
+        text = warning(plan.data, core.descriptors)
+        if text and text != self._warned:
+            _logger.warning(text)
+        self._warned = text
         self._renew_leases()
 
     def _open_log(self) -> None:
@@ -240,12 +250,11 @@ class Worker:
         core = self._core
         metrics, histograms = core.counters.snapshot()
         name = core.name
-        in_flight = sum(1 for connection in core.connections if connection.current is not None)
         metrics["connections"] = [
             Sample([name, "downstream"], len(core.connections)),
             Sample([name, "upstream"], core.upstream_connections),
         ]
-        metrics["requests_in_flight"] = [Sample([name], in_flight)]
+        metrics |= core.overload.samples()
         metrics["shadows_in_flight"] = [
             Sample([name, runner.data.name], len(runner.active) + len(runner.waiting)) for runner in core.shadow_runners
         ]
@@ -262,7 +271,11 @@ class Worker:
             "plan_version": self._plan_version,
             "draining": core.draining,
             "connections": len(core.connections),
-            "in_flight": in_flight,
+            "in_flight": core.in_flight,
+            "buffered_bytes": core.overload.buffered_bytes,
+            "overload_level": core.overload.level,
+            "max_connections": core.max_connections,
+            "descriptors": core.descriptors,
             "live_faults": ",".join(sorted(fault.name for fault, running in core.leases.live if running)),
             "spare": self._index == SPARE,
             "idle_closed_at_drain": self._closed_idle,

@@ -265,6 +265,9 @@ class Records:
         self.settings = LogSettings()
         self.exchanges: list[Exchange] = []
         self.legs: list[Leg] = []
+        self.waiting_bytes = 0
+        self.is_shed = False
+        self.shed = 0
 
     def append(self, record: Exchange | Leg) -> None:
         if isinstance(record, Exchange):
@@ -273,6 +276,9 @@ class Records:
             self.legs.append(record)
 
     def append_frame(self, frame: bytes) -> None:
+        if self.is_shed:
+            self.shed += 1
+            return
         ((record, _),) = read_frames(frame)
         self.append(record)
 

@@ -55,10 +55,10 @@ async def test_many_small_messages_keep_their_order(net: Any) -> None:
             for number in range(count):
                 await client.send(f"message {number}")
 
-        task = asyncio.create_task(send())
-        for number in range(count):
-            assert await client.recv() == f"message {number}"
-        await task
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            for number in range(count):
+                assert await client.recv() == f"message {number}"
     (record,) = await net.until(lambda: proxy.exchanges)
     assert (record.status, record.error_type) == (101, None)
     assert record.request_bytes > count * 10
