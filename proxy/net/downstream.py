@@ -194,6 +194,7 @@ class Downstream(asyncio.Protocol):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
+                self._rearm()
 
     def switch(self, connection: UpstreamConnection, answer: bytes, rest: bytes) -> None:
         """Become a tunnel: `answer` is the head of the 101, `rest` what the upstream has sent behind its own."""
