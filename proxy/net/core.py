@@ -19,6 +19,7 @@ from proxy.net.counters import Counters
 from proxy.net.descriptors import callers_that_fit
 from proxy.net.ids import IdSource
 from proxy.net.inject import StaleAnswers
+from proxy.net.judge import Judge
 from proxy.net.leases import FaultLeases
 from proxy.net.logwriter import LogWriter
 from proxy.net.overload import Overload
@@ -68,6 +69,7 @@ class Core:
         self._hash_key = b""
         self._callers: dict[str, Caller] = {}
         self.recognised = Recognised()
+        self.judge = Judge()
         self.plan = plan
         self.overload = Overload(self)
         self.use_plan(plan)

@@ -47,17 +47,8 @@ _KEEP: Final = b"connection: keep-alive\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: close sends RST
 
 
-class Judge:
-    """What llhttp is asked about a plain request: how many whole messages it is."""
-
-    __slots__ = ("complete",)
-
-    def __init__(self) -> None:
-        self.complete = 0
-
-    def on_message_complete(self) -> None:
-        """One more message is complete."""
-        self.complete += 1
+# Stands for the queue of whoever has never had one; it takes nothing.
+_NO_QUEUE: Final[deque[Exchange]] = deque(maxlen=0)
 
 
 class Downstream(asyncio.Protocol):
@@ -68,7 +59,6 @@ class Downstream(asyncio.Protocol):
         "_body_paused",
         "_body_seen",
         "_body_started",
-        "_checker",
         "_feed_bytes",
         "_framing_bytes",
         "_head_bytes",
@@ -76,7 +66,6 @@ class Downstream(asyncio.Protocol):
         "_headers",
         "_in_head",
         "_in_message",
-        "_judge",
         "_poison",
         "_queue",
         "_reading_paused",
@@ -102,9 +91,8 @@ class Downstream(asyncio.Protocol):
     def __init__(self, core: Core) -> None:
         self.core = core
         self.transport: asyncio.Transport | None = None
-        self.parser = httptools.HttpRequestParser(self)
-        self._judge = Judge()
-        self._checker = httptools.HttpRequestParser(self._judge)
+        # Made for the first request that is not plain: most callers never send one.
+        self.parser: httptools.HttpRequestParser | None = None
         self.current: Exchange | None = None
         self.caller = core.caller("")
         self.keep_alive = True
@@ -114,7 +102,7 @@ class Downstream(asyncio.Protocol):
         self.deadline = inf
         self.due = inf
         self.version = "1.1"
-        self._queue: deque[Exchange] = deque()
+        self._queue: deque[Exchange] = _NO_QUEUE
         self._receiving: Exchange | None = None
         self._resuming: Exchange | None = None
         self._poison: tuple[int, str, str] | None = None
@@ -255,22 +243,13 @@ class Downstream(asyncio.Protocol):
             return
         self._feed_bytes = len(data)
         try:
-            self.parser.feed_data(data)
+            (self.parser or self._new_parser()).feed_data(data)
         except httptools.HttpParserUpgrade as stop:
             self._on_upgrades(memoryview(data)[stop.args[0] :])
         except httptools.HttpParserError as error:
             self._spoil(400, "bad_request", f"the request is not HTTP/1.1: {error}")
         if self._in_head:
-            if self._head_bytes:
-                self._head_bytes += len(data)
-            else:
-                # The head began somewhere in this read; from the next read on every byte is its own.
-                self._head_started = monotonic()
-                self._head_bytes = 1 + self._head_size()
-            limit = self.core.limits.max_head_bytes
-            # What has come of a field that is not complete yet may be blanks, which count for nothing, within reason.
-            if self._head_bytes > limit and (self._head_bytes > 2 * limit or self._head_size() > limit):
-                self._spoil(431, "head_too_large", f"the request's head is over {limit} bytes")
+            self._bound_head(len(data))
         else:
             self._head_bytes = 0
             if self._receiving is not None:
@@ -286,7 +265,8 @@ class Downstream(asyncio.Protocol):
         self.core.connections.discard(self)
         current, self.current = self.current, None
         self._queue.clear()
-        self._receiving = None
+        # What is left of us may stay on the wheel for a while, and the parser knows us: let it go by itself.
+        self.parser = self._receiving = self._resuming = self._upgrade = self.tunnel = None
         if current is not None:
             current.on_caller_gone()
         self.core.connection_closed()
@@ -376,6 +356,7 @@ class Downstream(asyncio.Protocol):
             self._spoil(414, "target_too_long", f"the request's target is over {limits.max_target_bytes} bytes")
             return
         parser = self.parser
+        assert parser is not None
         head = read_head(
             parser.get_method().decode(), self._url, parser.get_http_version(), headers, peer=self.caller.address
         )
@@ -387,6 +368,8 @@ class Downstream(asyncio.Protocol):
         self._body_started = self._body_paused = 0.0
         head.keep_alive = head.keep_alive and parser.should_keep_alive()
         self._receiving = exchange = Exchange(self, head, is_head=head.method == "HEAD")
+        if self._queue is _NO_QUEUE:
+            self._queue = deque()
         self._queue.append(exchange)
 
     def on_body(self, data: bytes) -> None:
@@ -414,17 +397,9 @@ class Downstream(asyncio.Protocol):
             or end + len(head.fields) + 4 > limits.max_head_bytes
         ):
             return False
-        judge = self._judge
-        try:
-            before = judge.complete
-            self._checker.feed_data(data)
-            whole = judge.complete - before == 1
-        except httptools.HttpParserError:
-            whole = False
-        if not whole:
-            self._checker = httptools.HttpRequestParser(judge)
-            return False  # the ordinary parser finds the same, and says what it is
         core = self.core
+        if not core.judge.finds_one_message(data):
+            return False  # the ordinary parser finds the same, and says what it is
         prepared = core.prepare(self.caller, head)
         if end <= RECOGNISED_HEAD_BYTES:
             core.recognised.remember(data[:end], prepared, core.ids.minted)
@@ -443,10 +418,29 @@ class Downstream(asyncio.Protocol):
             report_failure("exchange", error)
             exchange.on_bad_request(500, "internal", "parallax failed on this request")
 
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        """Begin to parse at a message boundary."""
+        parser = self.parser = httptools.HttpRequestParser(self)
+        return parser
+
     def _head_size(self) -> int:
         """The bytes of the head that is being received, as far as its fields are complete, with one blank each."""
-        line = len(self.parser.get_method()) + len(self._url) + len("  HTTP/1.1\r\n")
+        method = self.parser.get_method() if self.parser is not None else b""
+        line = len(method) + len(self._url) + len("  HTTP/1.1\r\n")
         return line + sum(len(name) + len(value) + 4 for name, value in self._headers) + 2
+
+    def _bound_head(self, size: int) -> None:
+        """Bound a head that is not complete after a read of `size` bytes."""
+        if self._head_bytes:
+            self._head_bytes += size
+        else:
+            # The head began somewhere in this read; from the next read on every byte is its own.
+            self._head_started = monotonic()
+            self._head_bytes = 1 + self._head_size()
+        limit = self.core.limits.max_head_bytes
+        # What has come of a field that is not complete yet may be blanks, which count for nothing, within reason.
+        if self._head_bytes > limit and (self._head_bytes > 2 * limit or self._head_size() > limit):
+            self._spoil(431, "head_too_large", f"the request's head is over {limit} bytes")
 
     def _bound_framing(self, exchange: Exchange, size: int) -> None:
         """Trailers and chunk extensions are dropped, but not without end: they get as much room as a head."""
@@ -477,7 +471,7 @@ class Downstream(asyncio.Protocol):
                     head.keep_alive = False
                     self._upgrade = Waiting(exchange, prepared, bytes(rest))
                     return
-            self.parser = parser = httptools.HttpRequestParser(self)
+            parser = self._new_parser()
             try:
                 if head.chunked or head.length:
                     framing = head.length_line.rstrip() or b"transfer-encoding: chunked"

@@ -352,7 +352,7 @@ class UpstreamConnection(asyncio.Protocol):
                 )
             else:
                 leg.on_failure(UpstreamError("upstream_closed", 502, "the upstream closed without an answer"), self)
-        self.transport = None
+        self.transport = self.parser = None
         self.pool.give_up(self)
 
     def pause_writing(self) -> None:

@@ -370,6 +370,9 @@ class World:
             writer.close()
         for server in self.servers:
             server.close()
+        for writer in self.writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 @pytest.fixture
