@@ -221,7 +221,7 @@ async def test_idle_connections_cost_little_and_give_it_back(world: World) -> No
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         async with origin() as port:
-            proxy, pid = await started(world, port)
+            proxy, pid = await started(world, port, "limits: {header_timeout: 5m, keepalive: 30m}\n")
             before = memory_of(pid)
             growth = []
             for _ in range(2):
