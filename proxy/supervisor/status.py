@@ -133,6 +133,7 @@ def _upstreams(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
     requests = totals.by_label("requests", "upstream")
     errors = totals.by_label("upstream_errors", "upstream")
     retries = totals.by_label("retries", "upstream")
+    in_flight = totals.by_label("upstream_in_flight", "upstream")
     plan = supervisor.steering.plan
     shadow_legs: dict[str, float] = {}
     for (owner, outcome), count in totals.values.get("shadow_legs", {}).items():
@@ -145,6 +146,7 @@ def _upstreams(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
             "requests": requests.get(name, 0.0),
             "shadow_legs": shadow_legs.get(name, 0.0),
             "errors": errors.get(name, 0.0),
+            "in_flight": in_flight.get(name, 0.0),
             "retries": retries.get(name, 0.0),
             "unreachable_at_start": {
                 endpoint: reason

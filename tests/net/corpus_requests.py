@@ -2,7 +2,8 @@
 
 Each case says what may become of it. `PASS`: the model server gets exactly `expected`, and what follows on
 the connection is the next request. `REFUSE`: an answer of our own with one of `statuses`, a closed
-connection, and no whole request at the model server. `EITHER` is for what RFC 9112 leaves to the
+connection, and no whole request at the model server. `LAST`: the model server gets exactly `expected`, and what
+follows is no request, since the caller asked for another protocol. `EITHER` is for what RFC 9112 leaves to the
 recipient: refused, or exactly `expected`, but always the same.
 
 The variants are those that RFC 9110 and 9112 forbid or leave open and those that two servers have been
@@ -18,6 +19,7 @@ from typing import Final
 PASS: Final = "pass"
 REFUSE: Final = "refuse"
 EITHER: Final = "either"
+LAST: Final = "last"
 NEXT: Final = b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n"
 TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -720,7 +722,7 @@ def hops() -> list[Case]:
                 "upgrade",
                 f"{_show(lines)} no body",
                 b"GET /p HTTP/1.1\r\nhost: a\r\n%b\r\n" % lines,
-                PASS,
+                LAST if b"websocket" in lines else PASS,
                 (Got(b"GET", b"/p"),),
             )
         )

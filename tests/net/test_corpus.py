@@ -21,7 +21,7 @@ from proxy.exchange.records import Leg
 from proxy.plan.data import Fault, Shadow
 from proxy.predictions.rules import Bias
 from tests.net import corpus_answers, corpus_requests
-from tests.net.corpus_requests import EITHER, NEXT, PASS, Got
+from tests.net.corpus_requests import EITHER, LAST, NEXT, PASS, Got
 from tests.net.driver import CLOSE, Caller, Pieces, Stage, echo, plan
 from tests.net.strict import Message, h11_answers, read_answers
 
@@ -106,6 +106,9 @@ async def judge_request(case: corpus_requests.Case, way: str) -> str:
     statuses = [a.status for a in answers]
     refused = not got and len(statuses) == 1 and statuses[0] in case.statuses and closed
     passed = got == [*case.expected, Got(b"GET", b"/next")] and statuses == [200] * len(got)
+    if case.verdict == LAST:
+        last = got == list(case.expected) and statuses == [200] * len(got) and closed
+        return "" if last else f"answers {statuses}, closed {closed}, forwarded {got}"
     if case.verdict == PASS:
         return "" if passed else f"answers {statuses}, forwarded {got}"
     if case.verdict == EITHER:

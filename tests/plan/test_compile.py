@@ -36,7 +36,7 @@ def test_a_plan_has_every_value_in_the_units_of_the_program() -> None:
     assert plan.limits == data.Limits()
     assert plan.log == data.LogSettings(headers=["user-agent"])
     assert plan.upstreams["model-b"] == data.Upstream(
-        name="model-b", endpoints=["127.0.0.1:9002", "127.0.0.1:9012"], idempotent=True
+        name="model-b", endpoints=["127.0.0.1:9002", "127.0.0.1:9012"], idempotent=True, max_inflight=1280
     )
     route = plan.routes[0]
     assert route.match == data.Match(
