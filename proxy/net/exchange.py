@@ -540,14 +540,14 @@ class Exchange:
     def _end_try(self, upstream: str, error_type: str) -> None:
         """Note a try that another one follows."""
         if self.tries is None:
-            self.tries = Tries(self._t_forward - self._t_start if self._forwarded else 0.0)
+            self.tries = Tries(self._t_forward - self._t_start if self._t_forward else 0.0)
         self.tries.end(monotonic() - self._t_start, upstream, self.endpoint, error_type)
 
     def all_tries(self, latency_s: float) -> list[Try] | None:
         """Every try of this exchange, which has just ended; None where its one try follows from its own times."""
         tries = self.tries
         if tries is None:
-            if self._injection is None or not self._injection.delay_s or not self._forwarded:
+            if self._injection is None or not self._injection.delay_s or not self._t_forward:
                 return None
             tries = Tries(self._t_forward - self._t_start)
         upstream = self.decision.upstream if self.decision is not None else ""
