@@ -80,7 +80,7 @@ async def converse(pieces: list[bytes], the_plan: Any = PLAN, answering: Any = e
         await caller.send(*pieces)
         closed, cut = caller.closed, caller.cut
         got = stage.requests()
-        said = methods or [r.method for r in got]
+        said = methods or methods_by_label(caller.received, got)
         answers = [a for a in read_answers(caller.received, said, ended=closed and not cut) if a.status >= 200]
         return Outcome(
             tuple((a.status, named(a.body)) for a in answers if a.complete),
@@ -91,6 +91,13 @@ async def converse(pieces: list[bytes], the_plan: Any = PLAN, answering: Any = e
         )
     finally:
         await stage.close()
+
+
+def methods_by_label(received: bytes, requests: list[Message]) -> list[bytes]:
+    """The method that each answer in `received` answers; what was refused never reached the server and counts as GET."""
+    asked = {r.all(b"x-request-id")[0]: r.method for r in requests if r.complete}
+    labels = [line[14:] for line in received.split(b"\r\n") if line.startswith(b"x-request-id: ")]
+    return [asked.get(label, b"GET") for label in labels]
 
 
 def agree(split: Outcome, whole: Outcome, names: list[str]) -> bool:
