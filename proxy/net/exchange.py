@@ -31,7 +31,7 @@ from proxy.net.inject import Injection
 from proxy.net.prepared import CHUNKED, REPLAY_LIMIT_BYTES, Prepared, capture_limit, too_large
 from proxy.net.recording import make_frame
 from proxy.net.report import report_failure
-from proxy.net.upstream import UpstreamConnection
+from proxy.net.upstream import CALLER_SLOW, UpstreamConnection
 from proxy.plan.decide import NO_BODY, Body, decide
 from proxy.plan.hashing import passes_gate
 from proxy.predictions.recognise import is_predict_path
@@ -151,6 +151,16 @@ class Exchange:
         """Body bytes that wait for the upstream."""
         return self.request_bytes - self._sent_bytes
 
+    @property
+    def unit(self) -> str | None:
+        """Whom the request is for."""
+        return self.decision.unit if self.decision is not None else None
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether an injected delay has used up some of the upstream's time."""
+        return self._injection is not None and self._injection.delay_s > 0
+
     def start(self, prepared: Prepared | None = None) -> None:
         """The head is complete and it is this exchange's turn; `prepared` is given where it came before."""
         core = self.core
@@ -227,7 +237,7 @@ class Exchange:
         # At its last byte a connection is about to go back to the pool: it must not go paused.
         if connection is not None and connection.head_complete and not connection.done:
             connection.pause_reading()
-            connection.arm("total", self._deadline)
+            connection.arm(CALLER_SLOW, self._deadline)
 
     def on_caller_ready(self) -> None:
         """Go on reading the answer."""
@@ -429,7 +439,7 @@ class Exchange:
             elif connection.write_paused:
                 connection.arm("request body", min(now + connection.pool.data.timeouts.idle_s, self._deadline))
             else:
-                connection.arm("total", self._deadline)  # it is the caller who keeps us waiting
+                connection.arm(CALLER_SLOW, self._deadline)
         if connection.write_paused or self.held or self.request_bytes > REPLAY_LIMIT_BYTES:
             # Reading may also have stopped at as many bytes, while there was no connection to send them on.
             self.held = connection.write_paused
@@ -471,7 +481,7 @@ class Exchange:
         if clean and error.error_type == "upstream_closed" and decision is not None and self._may_repeat(decision):
             self.retries += 1
             self._request_sent = False
-            core.counters.add("retries", decision.upstream)
+            core.counters.add("retries", decision.upstream, "sent")
             self._sent = self._sent_bytes = 0
             self.forward(fresh=True)
             return
@@ -563,7 +573,7 @@ class Exchange:
         if connection.head_complete:
             if self._down.write_paused:
                 connection.pause_reading()  # the buffer may have been full before this answer began
-                connection.arm("total", self._deadline)
+                connection.arm(CALLER_SLOW, self._deadline)
             else:
                 self._arm_idle(connection, now)
 

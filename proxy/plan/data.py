@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from proxy.plan.resilience import Balance, Ejection, Fallback, Health, Retries
 from proxy.predictions.rules import Bias, Compare, Constant, Flip, Noise, Stale
 
 
@@ -32,7 +33,7 @@ class Upstream(Struct, frozen=True):
 
     `host` is the Host header sent: "preserve" the caller's, "endpoint", or a literal name.
     `idempotent` None means: safe methods and recognised predict paths. `keepalive_s` is how long an
-    idle connection may wait for its next request.
+    idle connection may wait for its next request. Below a fraction `panic` of fit endpoints all are asked.
     """
 
     name: str
@@ -43,6 +44,11 @@ class Upstream(Struct, frozen=True):
     keepalive_s: float = 4.0
     host: str = "preserve"
     idempotent: bool | None = None
+    balance: Balance = "least_loaded"
+    panic: float = 0.0
+    health: Health | None = None
+    ejection: Ejection | None = None
+    retries: Retries | None = None
 
 
 class Match(Struct, frozen=True):
@@ -70,7 +76,10 @@ class UnitSource(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """What happens to the requests that match, in the order of the file: the first match wins."""
+    """What happens to the requests that match, in the order of the file: the first match wins.
+
+    `idempotent` goes before the upstream's; `fallback` answers where the arm has none of its own.
+    """
 
     name: str
     match: Match
@@ -81,6 +90,8 @@ class Route(Struct, frozen=True):
     shadows: list[str] = []
     reveal: bool = False
     max_body_bytes: int | None = None
+    idempotent: bool | None = None
+    fallback: Fallback | None = None
 
 
 class Arm(Struct, frozen=True):
@@ -89,6 +100,7 @@ class Arm(Struct, frozen=True):
     name: str
     weight: float
     upstream: str | None = None
+    fallback: Fallback | None = None
 
 
 class Experiment(Struct, frozen=True):
