@@ -19,6 +19,7 @@ def warnings(config: Config) -> list[Problem]:
     _warn_units(config, root)
     _warn_experiments(config, root)
     _warn_shadows(config, root)
+    _warn_endpoints(config, root)
     if config.admin.address == "unix" and config.admin.token_file is not None:
         root["admin"]["token_file"].warn(
             "has no effect, the Unix socket is guarded by its file mode and takes no token"
@@ -92,3 +93,13 @@ def _warn_shadows(config: Config, root: View) -> None:
             )
         if shadow.max_inflight < shadow.max_body:
             view["max_inflight"].warn("smaller than max_body, so the largest bodies are never copied")
+
+
+def _warn_endpoints(config: Config, root: View) -> None:
+    for name, upstream in config.upstreams.items():
+        view = root["upstreams"][name]
+        if len(upstream.endpoints) > 1:
+            continue
+        for key in ("balance", "ejection", "panic"):
+            if view[key].given:
+                view[key].warn("has no effect, there is only one endpoint")
