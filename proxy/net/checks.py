@@ -148,7 +148,7 @@ class Check:
 
     def on_whole(self, connection: UpstreamConnection, answer: AnswerHead, body: bytes) -> None:  # noqa: ARG002
         """The answer is here."""
-        self._judge(connection.status)
+        self._judge(answer.status)
 
     def on_response(self, connection: UpstreamConnection) -> None:
         """The head is enough."""

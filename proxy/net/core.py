@@ -254,6 +254,16 @@ class Core:
         return [*self._shadows.values(), *(runner for runner in self._leaving if runner.active or runner.waiting)]
 
     @property
+    def checks(self) -> list[Checks]:
+        """The active health checks."""
+        return list(self._checks.values())
+
+    @property
+    def pools(self) -> list[Pool]:
+        """The pools of upstreams, and those of shadows."""
+        return [*self._pools.values(), *(runner.pool for runner in self._shadows.values())]
+
+    @property
     def upstream_connections(self) -> int:
         """Open connections to upstreams, shadows' included."""
         return sum(p.open for p in self._pools.values()) + sum(r.pool.open for r in self._shadows.values())

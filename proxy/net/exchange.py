@@ -481,7 +481,7 @@ class Exchange:
         if clean and error.error_type == "upstream_closed" and decision is not None and self._may_repeat(decision):
             self.retries += 1
             self._request_sent = False
-            core.counters.add("retries", decision.upstream, "sent")
+            core.counters.add("retries", decision.upstream, "stale_connection")
             self._sent = self._sent_bytes = 0
             self.forward(fresh=True)
             return

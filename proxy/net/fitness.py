@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from proxy.net.pool import Endpoint
     from proxy.plan.data import Upstream
 
-log = logging.getLogger("parallax.net")
+log = logging.getLogger("parallax.upstreams")
 
 
 class Fitness:

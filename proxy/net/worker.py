@@ -44,6 +44,7 @@ from proxy.control.messages import (
 )
 from proxy.net.core import Core
 from proxy.net.downstream import Downstream
+from proxy.net.endpoint_stats import endpoint_samples, failed_checks
 from proxy.net.listeners import Listeners
 from proxy.net.logwriter import LogWriter
 from proxy.net.report import report_failure
@@ -226,6 +227,7 @@ class Worker:
         metrics["shadows_in_flight"] = [
             Sample([name, runner.data.name], len(runner.active) + len(runner.waiting)) for runner in core.shadow_runners
         ]
+        metrics |= endpoint_samples(core, monotonic())
         log = core.log
         if log is not None:
             metrics["log_records"] = [Sample(["written"], log.written), Sample(["dropped"], log.dropped)]
@@ -239,6 +241,7 @@ class Worker:
             "spare": self._index == SPARE,
             "idle_closed_at_drain": self._closed_idle,
             "log_error": log.last_error if log is not None else "",
+            "failed_checks": failed_checks(core),
         }
         self._channel.send(Stats(metrics, histograms, state))
 
