@@ -21,6 +21,7 @@ from proxy.net.counters import Counters
 from proxy.net.ejection import Outlier
 from proxy.net.fitness import Fitness
 from proxy.net.report import report_failure
+from proxy.net.retries import RetryPolicy
 from proxy.net.upstream import CALLER_SLOW, Leg, UpstreamConnection
 from proxy.net.wheel import Wheel
 from proxy.plan.data import Upstream
@@ -97,6 +98,11 @@ class Pool:
         self._max_pending = max_pending if max_pending is not None else data.max_pending
         self.total_s = data.timeouts.total_s
         self.first_byte_s = data.timeouts.first_byte_s
+        self.connect_s = data.timeouts.connect_s
+        self.retries = RetryPolicy(data.retries) if data.retries is not None else None
+        if data.retries is not None and data.retries.per_try_s is not None:
+            self.first_byte_s = min(self.first_byte_s, data.retries.per_try_s)
+            self.connect_s = min(self.connect_s, data.retries.per_try_s)
         self.preserves_host = data.host == "preserve"
         # The Host that every endpoint is sent, where it is neither the caller's nor its own.
         self.fixed_host = None if data.host in ("preserve", "endpoint") else data.host.encode("latin-1", "replace")
@@ -164,7 +170,7 @@ class Pool:
         else:
             leg.on_failure(UpstreamError("upstream_overloaded", 503, "too many requests wait for this upstream"), None)
             return None
-        self.wheel.arm(ticket, monotonic() + self.data.timeouts.connect_s)
+        self.wheel.arm(ticket, monotonic() + self.connect_s)
         return ticket
 
     def pass_on(self, connection: UpstreamConnection) -> None:
@@ -297,7 +303,7 @@ class Pool:
 
     async def _connect(self, endpoint: Endpoint, ticket: Ticket) -> None:
         factory: Callable[[], UpstreamConnection] = lambda: UpstreamConnection(self, endpoint)  # noqa: E731
-        timeout = self.data.timeouts.connect_s
+        timeout = self.connect_s
         try:
             async with asyncio.timeout(timeout):
                 _, connection = await self._loop.create_connection(factory, endpoint.host, endpoint.port)
