@@ -46,6 +46,11 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     "response_incomplete", and the same for the request). `shadows` names the legs that will report
     for this exchange. `faults` were applied to it; `fault_cohorts` are the faults whose cohort its
     unit belongs to while they last and wash out, applied here or not.
+
+    `upstream` is the one that was decided on, whose arm the unit belongs to. Where it failed and a
+    fallback was asked, `served_by` names that one, `fallback_reason` is the arm's failure (an error
+    type or `status_503`), and `status`, `error_type`, `endpoint` and the response are what the caller
+    got of the fallback.
     """
 
     exchange_id: str
@@ -82,6 +87,8 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     headers: dict[str, str]
     retries: int
     worker: str
+    served_by: str = ""
+    fallback_reason: str | None = None
 
 
 class Leg(msgspec.Struct, array_like=True, tag="l", gc=False):

@@ -80,6 +80,7 @@ def make_record(
     if decision is None:
         decision = _UNDECIDED
     unit = decision.unit
+    recovery = x.recovery
     return records.Exchange(
         x.exchange_id,
         x.exchange_id if head.request_id is None else x.request_id.decode("latin-1"),
@@ -115,6 +116,8 @@ def make_record(
         kept,
         x.retries,
         core.name,
+        recovery.served_by if recovery is not None else "",
+        recovery.fallback_reason if recovery is not None else None,
     )
 
 
