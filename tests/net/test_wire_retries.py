@@ -44,10 +44,14 @@ def plan_of(
     return msgspec.structs.replace(plan, upstreams={"a": a, "b": b})
 
 
+async def refusing_once(connection: Any) -> None:
+    await connection.request()
+    await connection.answer(b"no", status=503)
+
+
 async def unavailable(connection: Any) -> None:
     while True:
-        await connection.request()
-        await connection.answer(b"no", status=503)
+        await refusing_once(connection)
 
 
 async def resetting(connection: Any) -> None:
@@ -58,6 +62,11 @@ async def resetting(connection: Any) -> None:
 async def stalling(connection: Any) -> None:
     await connection.request()
     await connection.at_end()
+
+
+async def busy(connection: Any) -> None:
+    await connection.request()
+    await connection.answer(status=503, head=f"retry-after: {connection.server.asked}\r\n")
 
 
 async def half_a_head(connection: Any) -> None:
@@ -73,12 +82,13 @@ async def early_503(connection: Any) -> None:
 
 
 def times(count: int, failing: Any) -> Any:
-    """Fail the first `count` connections in this way, and answer on all others."""
+    """Fail the first `count` requests in this way, and answer all others."""
 
     async def script(connection: Any) -> None:
-        if connection.number < count:
+        while len(connection.server.requests) < count:
             await failing(connection)
-            return
+            if failing is not refusing_once and failing is not busy:
+                return  # it leaves a connection that is of no more use
         while True:
             request = await connection.request()
             await connection.answer(b"answered " + request.body)
@@ -99,7 +109,7 @@ def fallbacks(proxy: Any) -> dict[str, int]:
 FAILING = {
     "resets": resetting,
     "stalls": stalling,
-    "503": unavailable,
+    "503": refusing_once,
     "503 whose body never ends": early_503,
     "half a head": half_a_head,
 }
@@ -193,7 +203,7 @@ async def test_route_and_upstream_say_what_may_be_repeated(
 ) -> None:
     """The route first, then the upstream, then what is known of the path."""
     server, _, caller = await net.pair(
-        times(1, unavailable), upstream={"retries": rule(), "idempotent": upstream}, route={"idempotent": route}
+        times(1, refusing_once), upstream={"retries": rule(), "idempotent": upstream}, route={"idempotent": route}
     )
     await caller.ask("POST", path, body=b"x")
     assert len(server.requests) == sent
@@ -275,13 +285,8 @@ async def test_each_try_has_its_own_deadline(net: Any) -> None:
 )
 async def test_retry_after_is_honoured_up_to_a_bound(net: Any, asked: str, sent: int, outcomes: dict[str, int]) -> None:
     """A server that asks for a second gets it; one that asks for nine is not asked again, and the caller is told."""
-
-    async def busy(connection: Any) -> None:
-        await connection.request()
-        await connection.answer(status=503, head=f"retry-after: {asked}\r\n")
-        await connection.at_end()
-
     server, proxy, caller = await net.pair(times(1, busy), upstream={"retries": rule(retry_after_s=1.0)})
+    server.asked = asked
     answer = await caller.ask("GET")
     assert len(server.requests) == sent
     assert retries(proxy) == outcomes
@@ -329,7 +334,7 @@ async def test_an_arm_that_fails_is_answered_by_its_fallback(net: Any, failing: 
     assert record.response == answer.body
     expected = {
         None: "connect_failed",
-        unavailable: "status_503",
+        refusing_once: "status_503",
         early_503: "status_503",
         stalling: "upstream_timeout",
     }
