@@ -271,7 +271,7 @@ class Rows:
                 x.retries,
                 x.worker,
                 SAMPLE_PROB,
-                x.served_by or None,
+                x.served_by,
                 x.fallback_reason,
             ),
         )

@@ -87,7 +87,7 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     headers: dict[str, str]
     retries: int
     worker: str
-    served_by: str = ""
+    served_by: str | None = None
     fallback_reason: str | None = None
 
 

@@ -116,7 +116,7 @@ def make_record(
         kept,
         x.retries,
         core.name,
-        recovery.served_by if recovery is not None else "",
+        (recovery.served_by or None) if recovery is not None else None,
         recovery.fallback_reason if recovery is not None else None,
     )
 

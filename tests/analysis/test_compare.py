@@ -17,7 +17,7 @@ RULES = Compare()
 
 def exchange(**changes: Any) -> Exchange:
     values: dict[str, Any] = dict.fromkeys(Exchange.__struct_fields__)
-    values |= {"served_by": "", "path": "/predict", "status": 200, "logging_errors": [], "response": b'{"a":1}'}
+    values |= {"path": "/predict", "status": 200, "logging_errors": [], "response": b'{"a":1}'}
     return Exchange(**{**values, **changes})
 
 

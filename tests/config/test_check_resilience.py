@@ -28,6 +28,8 @@ CASES = [
     ("ejection: {max_fraction: 0}", ["1: upstreams.a.ejection.max_fraction: got 0, must be > 0"]),
     ("ejection: off", ["1: upstreams.a.ejection: got 'off', must be on, or a mapping"]),
     ("retries: {on: [timout]}", ["1: upstreams.a.retries.on[0]: got 'timout', must be connect, reset, timeout, overload, 5xx, retriable-4xx or a status such as 503, did you mean 'timeout'?"]),
+    ("ejection: {onn: [connect]}", ["1: upstreams.a.ejection.onn: unknown key, did you mean 'on'?"]),
+    ("health: {zzz: 1, path: /x}", ["1: upstreams.a.health.zzz: unknown key, must be protocol, path, interval, timeout, healthy, unhealthy, port or expect"]),
     ("retries: {on: 302}", ["1: upstreams.a.retries.on: got 302, must be a status from 400 to 599"]),
     ("retries: {on: overload}", ["1: upstreams.a.retries.on: overload is a bound of Parallax on the whole upstream, a retry would meet it again"]),
     ("retries: {attempts: 11}", ["1: upstreams.a.retries.attempts: got 11, must be ≤ 10"]),

@@ -124,7 +124,7 @@ async def test_a_failed_try_is_followed_by_another(net: Any, failing: Any) -> No
     assert (answer.status, answer.body) == (200, b"answered body")
     assert [request.body for request in server.requests] == [b"body", b"body"]
     (record,) = proxy.exchanges
-    assert (record.status, record.error_type, record.retries, record.served_by) == (200, None, 1, "")
+    assert (record.status, record.error_type, record.retries, record.served_by) == (200, None, 1, None)
     assert retries(proxy) == {"answered": 1}
 
 
@@ -417,7 +417,7 @@ async def test_an_arm_that_is_overloaded_is_answered_by_its_fallback(net: Any) -
     assert (await second.ask("POST", "/orders", body=b"buy")).status == 200
     release.set()
     assert (await first.answer()).status == 200
-    assert sorted(record.served_by for record in proxy.exchanges) == ["", "b"]
+    assert {record.served_by for record in proxy.exchanges} == {None, "b"}
 
 
 async def test_the_host_is_the_fallbacks_own(net: Any) -> None:
