@@ -383,15 +383,25 @@ async def test_checks_end_with_their_upstream(net: Any) -> None:
 
 async def test_idle_connections_to_an_ejected_endpoint_are_closed(net: Any) -> None:
     """They would take places that the others need."""
+    together = asyncio.Event()
 
-    async def second_fails(connection: Any) -> None:
+    async def fails_later(connection: Any) -> None:
         while True:
             await connection.request()
-            await connection.answer(status=200 if len(connection.server.requests) == 1 else 503)
+            await together.wait()
+            await connection.answer(status=200 if len(connection.server.requests) <= 2 else 503)
 
-    bad, good = await net.server(second_fails), await net.server()
+    bad, good = await net.server(fails_later), await net.server(fails_later)
     rule = msgspec.structs.replace(EJECTION, consecutive=1)
     proxy = await net.proxy(plan_of(net, [bad.address, good.address], ejection=rule, balance="round_robin"))
-    assert await ask(net, proxy, 4) == {200: 3, 503: 1}
-    await net.until(lambda: len(bad.ended) == len(bad.connections))
-    assert [len(endpoint.idle) for endpoint in proxy.core.pool("a").endpoints] == [0, 1]
+    callers = [await net.caller(proxy) for _ in range(4)]
+    for caller in callers:
+        await caller.send(net.request_bytes())
+    await net.until(lambda: len(bad.requests) == len(good.requests) == 2)
+    together.set()
+    assert [(await caller.answer()).status for caller in callers] == [200] * 4
+    assert [len(endpoint.idle) for endpoint in proxy.core.pool("a").endpoints] == [2, 2]
+    assert (await callers[0].ask()).status == 503
+    assert fit(proxy) == [good.address]
+    assert [len(endpoint.idle) for endpoint in proxy.core.pool("a").endpoints] == [0, 2]
+    await net.until(lambda: len(bad.ended) == 2)

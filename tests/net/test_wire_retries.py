@@ -236,26 +236,58 @@ async def test_a_body_that_is_not_held_any_more_is_not_sent_again(net: Any) -> N
 
 async def test_a_body_that_is_still_coming_is_sent_from_its_start(net: Any) -> None:
     """The first try is refused an answer in the middle of the upload; the second gets all of it."""
+    half_there = asyncio.Event()
 
     async def impatient(connection: Any) -> None:
+        await connection.read_head()
+        half = await connection.reader.readexactly(5)
         if connection.number == 0:
-            await connection.read_head()
             await connection.send(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n")
-            early.set()
             await connection.at_end()
             return
-        request = await connection.request()
-        await connection.answer(request.body)
+        half_there.set()
+        await connection.answer(half + await connection.reader.readexactly(5))
 
-    early = asyncio.Event()
-    _, proxy, caller = await net.pair(impatient, upstream={"retries": rule()})
+    _, _, caller = await net.pair(impatient, upstream={"retries": rule()})
     await caller.send(b"PUT /x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nfirst")
-    await early.wait()
-    await net.until(lambda: proxy.core.pool("a").open and len(proxy.core.connections) == 1)
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(8):
+        await half_there.wait()
     await caller.send(b"-last")
     answer = await caller.answer()
     assert (answer.status, answer.body) == (200, b"first-last")
+
+
+async def test_a_retry_waits_for_a_connection_no_longer_than_the_total(net: Any) -> None:
+    """The only connection is taken by another request while the retry waits: it fails at its total deadline."""
+    release = asyncio.Event()
+
+    async def one_at_a_time(connection: Any) -> None:
+        request = await connection.request()
+        if request.first.startswith("GET /fails "):
+            await together.wait()
+            connection.reset()
+            return
+        await release.wait()
+        await connection.answer()
+
+    together = asyncio.Event()
+    server = await net.server(one_at_a_time)
+    patient = Timeouts(connect_s=20, first_byte_s=20, idle_s=20, total_s=20)
+    plan = plan_of(net, [server.address], retries=rule(), max_connections=1, timeouts=patient)
+    proxy = await net.proxy(plan)
+    pool = proxy.core.pool("a")
+    pool.total_s = 0.6
+    first, second = await net.caller(proxy), await net.caller(proxy)
+    await first.send(net.request_bytes("GET", "/fails"))
+    await server.arrived.wait()
+    pool.total_s = 20  # of the request that is to hold the connection
+    await second.send(net.request_bytes("GET", "/holds"))
+    await net.until(lambda: pool.waiting)
+    pool.total_s = 0.6
+    together.set()
+    assert (await first.answer(timeout_s=5.0)).status == 504
+    release.set()
+    assert (await second.answer()).status == 200
 
 
 async def test_the_total_deadline_holds_over_all_tries(net: Any) -> None:
