@@ -151,13 +151,18 @@ class Check:
         self._judge(answer.status)
 
     def on_response(self, connection: UpstreamConnection) -> None:
-        """The head is enough."""
-        if connection.head_complete:
+        """The head decides, but to close before the rest is there would look like a fault to the server."""
+        if connection.done:
             self._judge(connection.status)
+        else:
+            connection.parts = []
 
-    def on_failure(self, error: UpstreamError, connection: UpstreamConnection | None) -> None:  # noqa: ARG002
-        """No answer is a failed check."""
-        self._settle(passed=False, reason=error.detail)
+    def on_failure(self, error: UpstreamError, connection: UpstreamConnection | None) -> None:
+        """No answer is a failed check; a body that breaks off, or never ends, is not judged."""
+        if connection is not None and connection.head_complete and connection.error is None:
+            self._judge(connection.status)
+        else:
+            self._settle(passed=False, reason=error.detail)
 
     def _judge(self, status: int) -> None:
         passed = status in self._checks.rule.expect

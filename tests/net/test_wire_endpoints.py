@@ -303,6 +303,32 @@ async def test_the_first_check_decides_by_itself(net: Any, script: Any, reason: 
     assert await ask(net, proxy, 8) == {200: 8}
 
 
+async def test_a_check_takes_the_whole_answer_and_judges_its_head(net: Any) -> None:
+    """No server sees its answer broken off; one whose body never ends is judged all the same, and asked again."""
+    whole = 0
+
+    async def long_winded(connection: Any) -> None:
+        nonlocal whole
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+        await asyncio.sleep(0.01)
+        await connection.send(b"x" * 100_000)
+        whole += await connection.at_end() == b""
+
+    async def endless(connection: Any) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n")
+        await connection.at_end()
+
+    servers = [await net.server(long_winded), await net.server(endless)]
+    proxy = await net.proxy(plan_of(net, [server.address for server in servers], health=CHECKS))
+    await net.until(lambda: whole >= 2 and len(servers[1].requests) >= 2)
+    assert proxy.count("health_checks") == proxy.count(
+        "health_checks", "a", servers[0].address, "passed"
+    ) + proxy.count("health_checks", "a", servers[1].address, "passed")
+    assert len(fit(proxy)) == 2
+
+
 async def test_with_no_fit_endpoint_all_are_asked_and_it_says_so(net: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Checks may be wrong; a metric and the log tell that this happens."""
     switches = [Switch(), Switch()]
