@@ -17,6 +17,7 @@ from proxy.predictions.rules import Compare
 
 FAILED: Final = "comparison_failed"
 EXCHANGE_LOST: Final = "exchange_lost"
+FALLBACK: Final = "primary_fallback"
 SENT: Final = "sent"
 # Comparators whose paths are those of the body; the others name outputs.
 _BODY_PATHS: Final = frozenset({"json", "bytes", "status"})
@@ -39,6 +40,9 @@ def compare_pair(
     """
     if leg.outcome != SENT:
         return Comparison("incomparable", f"shadow_{leg.outcome}", "")
+    if exchange.served_by:
+        # What the caller got came of another model than the one that the shadow is held against.
+        return Comparison("incomparable", FALLBACK, "")
     try:
         return using(
             exchange.path,

@@ -128,13 +128,17 @@ class Sums:  # noqa: PLW1641  it changes, so it has no hash
 
 
 def kind_of_exchange(
-    assignments: Iterable[Assigned], status: int, error_type: str | None, fault_cohorts: Sequence[str]
+    assignments: Iterable[Assigned],
+    status: int,
+    error_type: str | None,
+    fault_cohorts: Sequence[str],
+    fallback_reason: str | None = None,
 ) -> Kind:
     """What an exchange with these properties counts as."""
     if fault_cohorts:
         return Kind()
     arms = tuple((a.experiment, a.epoch, a.arm) for a in assignments if a.reason == ASSIGNED)
-    return Kind(arms, is_error=is_failure(status, error_type))
+    return Kind(arms, is_error=is_failure(status, error_type, fallback_reason))
 
 
 def encode_arm(sums: ArmSums) -> bytes:

@@ -9,7 +9,7 @@ import duckdb
 
 from proxy.analyst import parts
 from proxy.errors import StateError
-from proxy.exchange.parquet import connect, from_files
+from proxy.exchange.parquet import connect, from_files, has_column
 
 _MEMORY_LIMIT: Final = "512MB"
 _COLUMNS: Final = (
@@ -32,8 +32,11 @@ def find_exchange(state_dir: Path, exchange_id: str) -> dict[str, Any] | None:
         if not files:
             return None
         try:
+            fallback = "served_by, fallback_reason"
+            if not has_column(connection, files, "served_by"):
+                fallback = "NULL AS served_by, NULL AS fallback_reason"
             cursor = connection.execute(
-                f"SELECT {_COLUMNS} FROM {from_files(files)} WHERE exchange_id = $id AND leg = 'primary' LIMIT 1",  # noqa: S608
+                f"SELECT {_COLUMNS}, {fallback} FROM {from_files(files)} WHERE exchange_id = $id AND leg = 'primary' LIMIT 1",  # noqa: S608
                 {"id": exchange_id},
             )
             row = cursor.fetchone()

@@ -16,20 +16,22 @@ from proxy.analysis.sums import ASSIGNED, NANOSECONDS, Sums
 from proxy.analyst import parts
 from proxy.analyst.store import read_snapshot
 from proxy.exchange.failure import FAILURE_SQL
-from proxy.exchange.parquet import from_files
+from proxy.exchange.parquet import from_files, has_column
 
 
 def sums_of_files(connection: duckdb.DuckDBPyConnection, exchanges: Sequence[Path], pairs: Sequence[Path]) -> Sums:
     """The sums of what these parts hold."""
     sums = Sums()
     if exchanges:
+        reason = "fallback_reason" if has_column(connection, exchanges, "fallback_reason") else "NULL"
         cursor = connection.execute(
             f"""
             SELECT a.experiment, a.epoch, a.arm, unit_hash, count(*),
                 count(*) FILTER {FAILURE_SQL},
                 CAST(coalesce(sum(TRY_CAST(trunc(latency_s * {NANOSECONDS}) AS BIGINT)), 0) AS BIGINT)
             FROM (
-                SELECT unnest(assignments) AS a, unit_hash, status, error_type, latency_s FROM {from_files(exchanges)}
+                SELECT unnest(assignments) AS a, unit_hash, status, error_type, {reason} AS fallback_reason, latency_s
+                FROM {from_files(exchanges)}
                 WHERE leg = 'primary' AND unit_hash IS NOT NULL AND len(fault_cohorts) = 0
             )
             WHERE a.reason = ?

@@ -119,7 +119,7 @@ class Rows:
                 differences_json(verdict.differences) if verdict.differences else "[]",
                 x.latency_s,
                 leg.latency_s,
-                leg.latency_s - x.latency_s if leg.outcome == SENT else _NAN,
+                leg.latency_s - x.latency_s if leg.outcome == SENT and not x.served_by else _NAN,
                 self._now_s,
                 request,
                 primary_response,
@@ -236,11 +236,13 @@ class Rows:
             tuple(x.headers.items()) if x.headers else None,
             x.retries,
             x.worker,
+            x.served_by,
+            x.fallback_reason,
         )
         code = self.exchanges.templates.get(key)
         if code is not None:
             return code
-        self._kinds.append(kind_of_exchange(x.assignments, x.status, x.error_type, x.fault_cohorts))
+        self._kinds.append(kind_of_exchange(x.assignments, x.status, x.error_type, x.fault_cohorts, x.fallback_reason))
         return self.exchanges.add_template(
             key,
             (
@@ -269,6 +271,8 @@ class Rows:
                 x.retries,
                 x.worker,
                 SAMPLE_PROB,
+                x.served_by,
+                x.fallback_reason,
             ),
         )
 
@@ -318,6 +322,8 @@ class Rows:
                 0,
                 leg.worker,
                 SAMPLE_PROB,
+                None,
+                None,
             ),
         )
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import duckdb
 
+from proxy.analysis.compare import FALLBACK
 from proxy.analysis.observations import FaultData, LogData, RouteTraffic
 from proxy.analyst import parts
 from proxy.analyst.table_experiments import read_experiments
@@ -27,6 +28,8 @@ from proxy.exchange.failure import FAILURE_SQL
 
 MEMORY_LIMIT: Final = "512MB"
 ATTEMPTS: Final = 3
+# Pairs whose primary answer came from a fallback say nothing about the model that the shadow is held against.
+FELL_BACK: Final = f"coalesce(reason, '') = '{FALLBACK}'"
 # Two sightings of a fault further apart than this are two windows.
 WINDOW_GAP_S: Final = 30.0
 
@@ -41,6 +44,7 @@ EXCHANGE_COLUMNS: Final = {
     "upstream": "VARCHAR",
     "status": "INTEGER",
     "error_type": "VARCHAR",
+    "fallback_reason": "VARCHAR",
     "latency_s": "DOUBLE",
     "faults": "VARCHAR[]",
     "fault_cohorts": "VARCHAR[]",
@@ -212,9 +216,11 @@ def _load_pairs(con: duckdb.DuckDBPyConnection, files: list[str], selection: Sel
         SELECT row_number() OVER () AS id, coalesce(shadow, '') AS shadow, coalesce(shadow_outcome, '') AS outcome, comparison,
                coalesce(reason, '') AS reason, metrics, coalesce(differences, []) AS differences,
                coalesce(route, '') AS route, hash(coalesce(unit_hash, exchange_id)) AS cluster,
-               len(coalesce(fault_cohorts, [])) > 0 AS faulted, primary_status, shadow_status,
+               len(coalesce(fault_cohorts, [])) > 0 AS faulted,
+               CASE WHEN {FELL_BACK} THEN NULL ELSE primary_status END AS primary_status, shadow_status,
                primary_latency_s, shadow_latency_s,
-               coalesce(latency_delta_s, shadow_latency_s - primary_latency_s) AS delta_s,
+               CASE WHEN {FELL_BACK} THEN NULL
+                    ELSE coalesce(latency_delta_s, shadow_latency_s - primary_latency_s) END AS delta_s,
                1 / coalesce(nullif(sample_prob, 0), 1) AS w, epoch(ts) AS ts
         FROM {source} WHERE {where}""",  # noqa: S608
         parameters,

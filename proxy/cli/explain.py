@@ -98,10 +98,14 @@ def _tell_logged(found: dict[str, Any]) -> list[str]:
     when = found["ts"].strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     lines = [
         f"{when} UTC, {found['method']} {found['path']}, route {found['route'] or 'none'}, plan {found['config_version']}",
-        f"answered by {found['upstream'] or 'nobody'} with {found['status']} in {found['latency_s'] * 1000:.2f} ms"
+        f"answered by {found['served_by'] or found['upstream'] or 'nobody'} with {found['status']} in {found['latency_s'] * 1000:.2f} ms"
         + (f", error {found['error_type']}" if found["error_type"] else ""),
         f"unit hash {found['unit_hash'] or 'none'} (key {found['unit_key_id'] or 'none'})",
     ]
+    if found["served_by"]:
+        lines.insert(
+            1, f"asked {found['upstream']}, which failed ({found['fallback_reason']}): its failure stays its own"
+        )
     lines += [
         f"experiment {a['experiment']} epoch {a['epoch']}: arm {a['arm']}, {a['reason']}, propensity {a['weight']:g}"
         for a in found["assignments"] or ()

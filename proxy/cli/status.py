@@ -83,6 +83,13 @@ def _sections(status: dict[str, Any]) -> Iterator[Text | Table]:
                 for name, u in status["upstreams"].items()
             ],
         )
+    for name, u in status["upstreams"].items():
+        if u["panicking_workers"]:
+            yield Text.assemble(("too few endpoints are fit, so all are asked: ", "bold red"), "upstream ", plain(name))
+        for endpoint, why in u["unfit_endpoints"].items():
+            yield Text.assemble(
+                ("unfit: ", "yellow"), "upstream ", plain(name), ", endpoint ", plain(f"{endpoint} ({why})")
+            )
     if status["experiments"]:
         yield _table(
             ("experiment", "epoch", "arm", "weight", "upstream", "requests"),

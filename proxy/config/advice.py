@@ -20,6 +20,7 @@ def warnings(config: Config) -> list[Problem]:
     _warn_units(config, root)
     _warn_experiments(config, root)
     _warn_shadows(config, root)
+    _warn_endpoints(config, root)
     if config.admin.address == "unix" and config.admin.token_file is not None:
         root["admin"]["token_file"].warn(
             "has no effect, the Unix socket is guarded by its file mode and takes no token"
@@ -109,3 +110,13 @@ def _warn_telemetry(config: Config, root: View) -> None:
         missing = "log.enabled" if not config.log.enabled else "analyst" if not config.analyst else ""
         if missing:
             root["tracing"].warn(f"no span is sent, they are made from the log by the analyst, and {missing} is off")
+
+
+def _warn_endpoints(config: Config, root: View) -> None:
+    for name, upstream in config.upstreams.items():
+        view = root["upstreams"][name]
+        if len(upstream.endpoints) > 1:
+            continue
+        for key in ("balance", "ejection", "panic"):
+            if view[key].given:
+                view[key].warn("has no effect, there is only one endpoint")

@@ -7,7 +7,8 @@ variable, so it is looked up in the document, which shows such values as they ar
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Final, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -133,8 +134,7 @@ def _known_keys(loc: Path) -> Collection[str]:
     """The keys of the model that a location lies in."""
     current: Any = Config
     for part in loc[:-1]:
-        while get_origin(current) is Annotated:
-            current = get_args(current)[0]
+        current = _bare(current)
         if isinstance(current, type) and issubclass(current, BaseModel):
             current = current.model_fields[str(part)].annotation
         elif get_origin(current) is list:
@@ -143,6 +143,12 @@ def _known_keys(loc: Path) -> Collection[str]:
             current = get_args(current)[1]
         else:
             current = KINDS.get(str(part), FaultBase)
-    while get_origin(current) is Annotated:
-        current = get_args(current)[0]
+    current = _bare(current)
     return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _bare(annotation: Any) -> Any:
+    """The type itself, without what is annotated to it and without the None of what may be left out."""
+    while get_origin(annotation) in {Annotated, Union, UnionType}:
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    return annotation

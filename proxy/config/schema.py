@@ -34,6 +34,7 @@ from proxy.config.kinds_of_text import (
     WORD,
     WRITABLE_HEADER,
 )
+from proxy.config.resilience import Ejection, Fallback, Health, Retries
 from proxy.config.scalars import Unfit
 from proxy.config.shapes import HEADER_RULE, ONE_OR_MORE, Model
 from proxy.config.values import choice, count, duration, either, flag, fraction, number, size, weight
@@ -162,6 +163,18 @@ class Upstream(Model):
         default=None,
         description="whether a request may be sent twice; by default safe methods and recognised predict paths",
     )
+    balance: Annotated[
+        Literal["least_loaded", "round_robin", "unit"], choice("least_loaded", "round_robin", "unit")
+    ] = Field(
+        default="least_loaded",
+        description="the less busy of two drawn endpoints, each in turn, or always the same for a unit",
+    )  # fmt: skip
+    panic: Annotated[float, fraction()] = Field(
+        default=0.0, description="with a smaller fraction of fit endpoints, or none, all are asked"
+    )
+    health: Health | None = Field(default=None, description="active checks of each endpoint")
+    ejection: Ejection | None = Field(default=None, description="leave out endpoints that fail requests in a row")
+    retries: Retries | None = Field(default=None, description="send failed requests again")
 
 
 class Match(Model):
@@ -241,6 +254,10 @@ class Route(Model):
     upgrades: Annotated[list[Annotated[str, UPGRADE]], ONE_OR_MORE] = Field(
         default=["websocket"], description="protocols that a caller may switch to; [] for none"
     )
+    idempotent: Annotated[bool | None, flag()] = Field(
+        default=None, description="whether its requests may be sent twice; goes before the upstream's"
+    )
+    fallback: Fallback | None = Field(default=None, description="who answers when the upstream fails")
 
 
 class Arm(Model):
@@ -249,6 +266,9 @@ class Arm(Model):
     weight: Annotated[float, WEIGHT] = Field(description="its share: 50%, 0.5, or a number relative to the other arms")
     upstream: Annotated[str | None, TEXT] = Field(
         default=None, description="where its requests go; all arms name one, or none does"
+    )
+    fallback: Fallback | None = Field(
+        default=None, description="who answers when its upstream fails; goes before the route's"
     )
 
 

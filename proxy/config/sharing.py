@@ -10,7 +10,8 @@ def primary_upstreams(config: Config) -> list[str]:
     names: dict[str, None] = {}
     for route in config.routes:
         arms = [arm for name in route.experiments for arm in config.experiments[name].arms.values()]
-        for upstream in (route.upstream, *(arm.upstream for arm in arms)):
+        fallbacks = [each for each in (route.fallback, *(arm.fallback for arm in arms)) if each is not None]
+        for upstream in (route.upstream, *(arm.upstream for arm in arms), *(each.upstream for each in fallbacks)):
             if upstream is not None:
                 names[upstream] = None
     return list(names)

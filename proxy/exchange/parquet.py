@@ -128,6 +128,8 @@ EXCHANGES: Final = Layout(
         template retries                SMALLINT
         template worker                 VARCHAR
         template sample_prob            DOUBLE
+        template served_by              VARCHAR
+        template fallback_reason        VARCHAR
     """),
 )
 
@@ -316,6 +318,12 @@ def from_files(files: Sequence[Path]) -> str:
     """The FROM clause over these parts; columns that an old part lacks are NULL."""
     listed = ", ".join(f"'{_escape_glob(quoted(path))}'" for path in files)
     return f"read_parquet([{listed}], hive_partitioning=false, union_by_name=true)"
+
+
+def has_column(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], name: str) -> bool:
+    """Whether any of these parts has this column; those of an older version may not."""
+    described = connection.execute(f"DESCRIBE SELECT * FROM {from_files(files)}").fetchall()  # noqa: S608
+    return any(row[0] == name for row in described)
 
 
 def _escape_glob(text: str) -> str:

@@ -61,6 +61,11 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     unit belongs to while they last and wash out, applied here or not. `trace_parent` is what the caller's
     `traceparent` says behind the trace: the span it was made in and the flags. `tries` are listed where
     there were several, or where the times of the one do not follow from the rest (a delay was injected).
+
+    `upstream` is the one that was decided on, whose arm the unit belongs to. Where it failed and a
+    fallback was asked, `served_by` names that one, `fallback_reason` is the arm's failure (an error
+    type or `status_503`), and `status`, `error_type`, `endpoint` and the response are what the caller
+    got of the fallback.
     """
 
     exchange_id: str
@@ -99,6 +104,8 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     worker: str
     trace_parent: str | None = None
     tries: list[Try] | None = None
+    served_by: str | None = None
+    fallback_reason: str | None = None
 
 
 class Leg(msgspec.Struct, array_like=True, tag="l", gc=False):

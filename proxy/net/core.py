@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from proxy.http.caller import Caller
 from proxy.http.head import Head
 from proxy.net.access import AccessLog
+from proxy.net.checks import Checks
 from proxy.net.counters import Counters
 from proxy.net.descriptors import callers_that_fit
 from proxy.net.ids import IdSource
@@ -28,6 +29,8 @@ from proxy.net.prepared import Prepared, Recognised
 from proxy.net.report import report_failure
 from proxy.net.tee import ShadowRunner
 from proxy.net.wheel import Wheel
+from proxy.plan.data import Upstream
+from proxy.plan.hashing import hash32
 from proxy.plan.link import LinkedPlan, LinkedShadow
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ class Core:
         self.shedding = 0
         self.on_connection_closed: Callable[[], None] | None = None
         self._pools: dict[str, Pool] = {}
+        self._checks: dict[str, Checks] = {}
         self._shadows: dict[str, ShadowRunner] = {}
         self._leaving: list[ShadowRunner] = []
         self._hashes: dict[str, str] = {}
@@ -76,10 +80,14 @@ class Core:
 
     def use_plan(self, plan: LinkedPlan) -> None:
         """Decide by `plan` from the next request on."""
+        self._use_checks(plan)
         for name, pool in list(self._pools.items()):
-            if plan.upstreams.get(name) != pool.data:
+            data = plan.upstreams.get(name)
+            if data != pool.data:
                 pool.retire()
                 del self._pools[name]
+                if data is not None:
+                    self._pools[name] = self._make_pool(data, before=pool)
         for name, runner in list(self._shadows.items()):
             shadow = plan.shadows.get(name)
             if (
@@ -105,6 +113,48 @@ class Core:
         self.overload.use_limits()
         for pool in self._pools.values():
             self._sized(pool)
+
+    def _use_checks(self, plan: LinkedPlan) -> None:
+        """Check the endpoints that `plan` wants checked; what is known of those that stay is kept."""
+        before, self._checks = self._checks, {}
+        for name, data in plan.upstreams.items():
+            known = before.get(name)
+            if known is not None and known.data == data:
+                self._checks[name] = before.pop(name)
+            elif data.health is not None:
+                checks = self._checks[name] = Checks(data, data.health, self.wheel, self.loop, self.counters)
+                if known is not None:
+                    checks.inherit(known)
+                checks.start(self.name)
+        for checks in before.values():
+            checks.stop()
+
+    def stop_checks(self) -> None:
+        """Check nothing any more."""
+        for checks in self._checks.values():
+            checks.stop()
+
+    def _make_pool(
+        self, data: Upstream, *, before: Pool | None = None, shadow: str = "", max_connections: int | None = None
+    ) -> Pool:
+        """A pool of the current plan; `before` is the one that it replaces."""
+        pool = Pool(
+            data,
+            self.wheel,
+            self.loop,
+            max_connections=max_connections,
+            counters=self.counters,
+            shadow=shadow,
+            seed=hash32(f"{self.name}:{data.name}:{shadow}"),
+        )
+        checks = self._checks.get(data.name)
+        if pool.fitness is not None:
+            now = monotonic()
+            if before is not None and before.fitness is not None:
+                pool.fitness.inherit(before.fitness, now)
+            if checks is not None and checks.data == data:
+                pool.fitness.watch(checks, now)
+        return pool
 
     def caller(self, address: str) -> Caller:
         """The caller that all connections from `address` share."""
@@ -135,13 +185,13 @@ class Core:
                 pool = self._sized(Pool(plan.upstreams[name], self.wheel, self.loop))
                 pool.retired = True  # its connections close after one request
                 return pool
-            pool = self._pools[name] = self._sized(Pool(self.plan.upstreams[name], self.wheel, self.loop))
+            pool = self._pools[name] = self._sized(self._make_pool(self.plan.upstreams[name]))
         return pool
 
     def shadow_pool(self, shadow: LinkedShadow, plan: LinkedPlan) -> Pool:
         """A pool of its own for a shadow, bounded by its concurrency."""
         upstream = plan.upstreams[shadow.data.upstream]
-        return self._sized(Pool(upstream, self.wheel, self.loop, max_connections=shadow.data.max_concurrency))
+        return self._sized(self._make_pool(upstream, shadow=shadow.name, max_connections=shadow.data.max_concurrency))
 
     def _sized(self, pool: Pool) -> Pool:
         """Give a pool the bound of what may wait on each of its connections."""
@@ -228,6 +278,16 @@ class Core:
     def shadow_runners(self) -> list[ShadowRunner]:
         """The shadows that have legs or had some."""
         return [*self._shadows.values(), *(runner for runner in self._leaving if runner.active or runner.waiting)]
+
+    @property
+    def checks(self) -> list[Checks]:
+        """The active health checks."""
+        return list(self._checks.values())
+
+    @property
+    def all_pools(self) -> list[Pool]:
+        """The pools of upstreams, and those of shadows."""
+        return [*self._pools.values(), *(runner.pool for runner in self._shadows.values())]
 
     @property
     def upstream_connections(self) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from proxy.errors import ExchangeError, UpstreamError
+from proxy.errors import ExchangeError, InjectedFault, UpstreamError
 from proxy.exchange.records import Try
 from proxy.http.head import Head
 from proxy.http.outgoing import (
@@ -33,9 +33,11 @@ from proxy.http.upgrade import upgrade_lines
 from proxy.net.inject import Injection
 from proxy.net.prepared import CHUNKED, REPLAY_LIMIT_BYTES, Prepared, capture_limit, too_large
 from proxy.net.recording import make_frame
+from proxy.net.recovery import Recovery, recovers, recovers_from_status
 from proxy.net.report import report_failure
+from proxy.net.retries import Failure
 from proxy.net.tries import Tries
-from proxy.net.upstream import UpstreamConnection
+from proxy.net.upstream import CALLER_SLOW, UpstreamConnection
 from proxy.plan.decide import NO_BODY, Body, decide
 from proxy.plan.hashing import passes_gate
 from proxy.plan.tracing import our_header
@@ -96,6 +98,7 @@ class Exchange:
         "kept",
         "parts",
         "prepared",
+        "recovery",
         "request_bytes",
         "request_done",
         "request_id",
@@ -116,6 +119,7 @@ class Exchange:
     response_parts: list[bytes] | None
     ttfb_s: float | None
     tries: Tries | None
+    recovery: Recovery | None
     _connection: UpstreamConnection | None
     _ticket: Ticket | None
     _injection: Injection | None
@@ -124,7 +128,7 @@ class Exchange:
         """`is_head` is whether the method is HEAD; `body` is given where the whole request came in one read."""
         # Chained by value: made for every request, and this way in half the time (measured).
         self.decision = self.answer = self._connection = self._ticket = self._injection = None
-        self.error_type = self.response_parts = self.ttfb_s = self.tries = None
+        self.error_type = self.response_parts = self.ttfb_s = self.tries = self.recovery = None
         self.started = self.held = self.keeps_bodies = self._collecting = self._finished = False
         self._head_sent = self._answer_chunked = self._request_chunked = self._request_sent = self._teed = False
         self.status = self.retries = self.response_bytes = self._sent = self._sent_bytes = self._counted = 0
@@ -172,6 +176,16 @@ class Exchange:
     def unsent_bytes(self) -> int:
         """Body bytes that wait for the upstream."""
         return 0 if self._request_sent else self.request_bytes - self._sent_bytes
+
+    @property
+    def unit(self) -> str | None:
+        """Whom the request is for."""
+        return self.decision.unit if self.decision is not None else None
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether an injected delay has used up some of the upstream's time."""
+        return self._injection is not None and self._injection.used_s > 0
 
     def start(self, prepared: Prepared | None = None) -> None:
         """The head is complete and it is this exchange's turn; `prepared` is given where it came before."""
@@ -255,7 +269,7 @@ class Exchange:
         # At its last byte a connection is about to go back to the pool: it must not go paused.
         if connection is not None and connection.head_complete and not connection.done:
             connection.pause_reading()
-            connection.arm("total", self._deadline)
+            connection.arm(CALLER_SLOW, self._deadline)
 
     def on_caller_ready(self) -> None:
         """Go on reading the answer."""
@@ -319,6 +333,8 @@ class Exchange:
 
     def answer_injected(self, abort: Abort) -> None:
         """Answer with what an injected abort says."""
+        if recovers(self, Failure(f"status_{abort.status}", abort.status, acted=False, injected=True)):
+            return
         body = abort.body.encode()
         self.error_type = "injected_abort"
         self.status = abort.status
@@ -342,8 +358,15 @@ class Exchange:
 
     def cut_injected(self) -> None:
         """Cut the caller's connection, as an injected reset says."""
+        if recovers(self, Failure("injected_reset", acted=False, injected=True)):
+            return
         self.error_type = "injected_reset"
         self._finish(monotonic(), cut=True)
+
+    def fail_injected(self, error: InjectedFault) -> None:
+        """End with an injected failure, unless something follows it."""
+        if not recovers(self, Failure(error.error_type, acted=False, injected=True)):
+            self.fail(error)
 
     # -- the request to the upstream
 
@@ -354,6 +377,9 @@ class Exchange:
             return
         if self.tries is not None:
             self.tries.begun_s = monotonic() - self._t_start
+        if self.recovery is not None:
+            self.recovery.send()
+            return
         prepared = self.prepared
         pool = prepared.pool if decision is prepared.settled else None
         if pool is None:
@@ -362,6 +388,8 @@ class Exchange:
 
     def _forward_to(self, pool: Pool, *, fresh: bool = False) -> None:
         self._deadline = self._t_start + pool.total_s
+        if pool.retries is not None and not fresh:
+            pool.retries.budget.note_request(self._t_start)
         ticket = pool.acquire(self, fresh=fresh)
         if ticket is not None and self._connection is None and not self._finished:
             self._ticket = ticket
@@ -464,7 +492,7 @@ class Exchange:
             elif connection.write_paused:
                 connection.arm("request body", min(now + connection.pool.data.timeouts.idle_s, self._deadline))
             else:
-                connection.arm("total", self._deadline)  # it is the caller who keeps us waiting
+                connection.arm(CALLER_SLOW, self._deadline)
         if connection.write_paused or self.held or self.request_bytes > REPLAY_LIMIT_BYTES:
             # Reading may also have stopped at as many bytes, while there was no connection to send them on.
             self.held = connection.write_paused
@@ -503,7 +531,7 @@ class Exchange:
     def _arm_first_byte(self, connection: UpstreamConnection, now: float) -> None:
         deadline = now + connection.pool.first_byte_s
         if self._injection is not None:
-            deadline -= self._injection.delay_s  # an injected delay counts as a slow upstream's would
+            deadline -= self._injection.used_s  # an injected delay counts as a slow upstream's would
         if deadline < self._deadline:
             connection.arm("first byte", deadline)
         else:
@@ -517,27 +545,32 @@ class Exchange:
             connection.arm("total", self._deadline)
 
     def on_failure(self, error: UpstreamError, connection: UpstreamConnection | None) -> None:
-        """The upstream failed us: try once more where that is safe, else tell the caller."""
-        self._ticket = None
+        """The upstream failed us: try once more where that is safe or said to be, else tell the caller."""
+        ticket, self._ticket = self._ticket, None
         if self._finished:
             return
         core, decision = self.core, self.decision
         clean = connection is not None and connection.uses > 1 and not connection.head_size and not connection.status
         self._drop_upstream()
-        if clean and error.error_type == "upstream_closed" and decision is not None and self._may_repeat(decision):
-            self._end_try(decision.upstream, error.error_type)
+        if clean and error.error_type == "upstream_closed" and decision is not None and self._may_repeat():
+            self.end_try(decision.upstream, error.error_type)
             self.retries += 1
             self._request_sent = False
-            core.counters.add("retries", decision.upstream)
+            core.counters.add("retries", decision.upstream, "stale_connection")
             self._sent = self._sent_bytes = 0
             self.forward(fresh=True)
             return
         if decision is not None:
-            core.counters.add("upstream_errors", decision.upstream, error.error_type)
-            core.pool(decision.upstream, self.prepared.plan).note_trouble(monotonic())
-        self.fail(error)
+            pool = self.recovery.pool if self.recovery is not None else core.pool(decision.upstream, self.prepared.plan)
+            core.counters.add("upstream_errors", pool.data.name, error.error_type)
+            pool.note_trouble(monotonic())
+        endpoint = (
+            connection.endpoint.label if connection is not None else ticket.endpoint if ticket is not None else ""
+        )
+        if not recovers(self, Failure(error.error_type, acted=connection is not None), endpoint):
+            self.fail(error)
 
-    def _end_try(self, upstream: str, error_type: str) -> None:
+    def end_try(self, upstream: str, error_type: str) -> None:
         """Note a try that another one follows."""
         if self.tries is None:
             self.tries = Tries(self._t_forward - self._t_start if self._t_forward else 0.0)
@@ -550,24 +583,84 @@ class Exchange:
             if self._injection is None or not self._injection.delay_s or not self._t_forward:
                 return None
             tries = Tries(self._t_forward - self._t_start)
-        upstream = self.decision.upstream if self.decision is not None else ""
+        if self.recovery is not None:
+            upstream = self.recovery.pool.data.name
+        else:
+            upstream = self.decision.upstream if self.decision is not None else ""
         return tries.end(latency_s, upstream, self.endpoint, self.error_type)
 
-    def _may_repeat(self, decision: Decision) -> bool:
+    def _may_repeat(self) -> bool:
         """Once, on a fresh connection, with the whole body still here, and only where repeating is safe."""
-        if self.retries or self._head_sent or not self.kept:
-            return False
-        idempotent = self.core.pool(decision.upstream, self.prepared.plan).data.idempotent
-        if idempotent is not None:
-            return idempotent
+        return not (self.retries or self._head_sent) and self.kept and self.is_idempotent
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether a request that a server may have acted on may be sent again."""
+        route, decision = self.prepared.route, self.decision
+        stated = route.data.idempotent if route is not None else None
+        if stated is None and decision is not None:
+            stated = self.core.pool(decision.upstream, self.prepared.plan).data.idempotent
+        if stated is not None:
+            return stated
         return self.head.method in _SAFE_METHODS or (self.head.method == "POST" and is_predict_path(self.head.path))
+
+    # -- after a failed try; what follows it is decided in `net.recovery`
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the caller got the beginning of an answer, or will get none."""
+        return self._head_sent or self._finished
+
+    def deadline_at(self, pool: Pool) -> float:
+        """When a call to `pool` that began with the request must be over."""
+        return self._t_start + pool.total_s
+
+    def unsend(self) -> None:
+        """Forget the last try: what was sent is unsent, so that a body that still comes stops at its bound."""
+        connection = self._connection
+        if connection is not None and connection.done:
+            self._connection = None
+            connection.release(monotonic(), request_written=self._request_sent)
+        self._drop_upstream()
+        self._request_sent = False
+        self._sent = self._sent_bytes = self.status = 0
+        self.ttfb_s = None
+
+    def try_again(self) -> None:
+        """Another try of the same upstream, which meets what was injected again."""
+        if self._injection is not None:
+            self._injection.repeat()
+        else:
+            self.forward()
+
+    def leave_arm(self) -> None:
+        """The fallback is asked: what was decided stays on record, but nothing prepared for the arm holds for it."""
+        if self._injection is not None:
+            self._injection.leave()
+        if self.decision is not None:
+            self.decision = self.decision.whole_copy()
+
+    def send_again(self, pool: Pool, deadline: float, *, avoid: str) -> None:
+        """Ask `pool` for a connection on which to send the request from its start."""
+        if self._finished:
+            return
+        self._deadline = deadline
+        ticket = pool.acquire(self, avoid=avoid)
+        if ticket is not None and self._connection is None and not self._finished:
+            self._ticket = ticket
+            self.core.wheel.arm(ticket, min(ticket.deadline, deadline))
 
     # -- the answer
 
     def on_whole(self, connection: UpstreamConnection, answer: AnswerHead, body: bytes) -> None:
         """Relay an answer that came whole: one write, and the exchange is over."""
         injection = self._injection
-        if self._finished or not self.request_done or (injection is not None and injection.degrading):
+        if (
+            self._finished
+            or not self.request_done
+            or answer.status >= 400
+            or (injection is not None and injection.degrading)
+        ):
             connection.take_whole(answer, body)
             self.on_response(connection)
             return
@@ -577,10 +670,9 @@ class Exchange:
             connection.release_whole(now)
         else:
             connection.abandon()
-        self.ttfb_s = now - self._t_forward
-        status = self.status = answer.status
-        if status >= 500:
-            connection.pool.note_trouble(now)
+        if self.ttfb_s is None:
+            self.ttfb_s = now - self._t_forward
+        self.status = answer.status
         self.answer = answer
         self._head_sent = True
         size = self.response_bytes = answer.body_length
@@ -609,6 +701,8 @@ class Exchange:
         now = monotonic()
         out: list[bytes] = []
         if not self._head_sent and connection.head_complete:
+            if connection.status >= 400 and recovers_from_status(self, connection):
+                return
             if self.ttfb_s is None:
                 self.ttfb_s = now - self._t_forward
                 self.status = connection.status
@@ -635,7 +729,7 @@ class Exchange:
         if connection.head_complete:
             if self._down.write_paused:
                 connection.pause_reading()  # the buffer may have been full before this answer began
-                connection.arm("total", self._deadline)
+                connection.arm(CALLER_SLOW, self._deadline)
             else:
                 self._arm_idle(connection, now)
 
@@ -781,6 +875,8 @@ class Exchange:
     def _drop_upstream(self) -> None:
         if self._injection is not None:
             self._injection.cancel()
+        if self.recovery is not None:
+            self.recovery.cancel()
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.take()
@@ -800,8 +896,8 @@ class Exchange:
         if connection is not None:
             self._connection = None
             connection.release(now, request_written=self._request_sent)
-            if self.status >= 500 and decision is not None:
-                core.pool(decision.upstream, plan).note_trouble(now)
+            if self.status >= 500:
+                connection.pool.note_trouble(now)
         if not self._teed:
             self._tee()
         t_start, t_forward = self._t_start, self._t_forward
@@ -815,6 +911,8 @@ class Exchange:
         if series is None or decision is not prepared.settled:
             series = self._series()
         series.finished(self.status, latency, overhead)
+        if self.recovery is not None:
+            self.recovery.finish()
         if core.log is not None and plan.logs:
             try:
                 core.log.append_frame(make_frame(self, self._injection, latency, overhead))

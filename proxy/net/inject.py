@@ -101,6 +101,7 @@ class Injection:
         "changed",
         "degrading",
         "delay_s",
+        "used_s",
     )
 
     def __init__(self, exchange: Exchange, decision: Decision, plan: LinkedPlan) -> None:
@@ -111,6 +112,7 @@ class Injection:
         self._handle: asyncio.TimerHandle | None = None
         self._buffered: list[bytes] = []
         self.delay_s = 0.0
+        self.used_s = 0.0
         self.degrading = bool(self._effect.degradations)
         self.changed = False
 
@@ -124,12 +126,26 @@ class Injection:
         effect, core = self._effect, self._exchange.core
         for fault in effect.applied:
             core.counters.add("faults_injected", fault.name, _kind(fault))
+        self._wait()
+
+    def repeat(self) -> None:
+        """The request side of another try, which meets the same faults."""
+        self._buffered = []
+        self._wait()
+
+    def leave(self) -> None:
+        """Another upstream is asked, to which the faults were not injected."""
+        self.used_s = 0.0
+        self.degrading = False
+
+    def _wait(self) -> None:
+        effect, core = self._effect, self._exchange.core
         if effect.delay_s <= 0:
             self._after_delay()
             return
-        timeouts = core.pool(self._decision.upstream, self._plan).data.timeouts
-        patience = min(timeouts.first_byte_s, timeouts.total_s)
-        self.delay_s = min(effect.delay_s, patience)
+        pool = core.pool(self._decision.upstream, self._plan)
+        patience = min(pool.first_byte_s, pool.total_s)
+        self.delay_s = self.used_s = min(effect.delay_s, patience)
         after = self._after_delay if effect.delay_s < patience else self._delayed_too_long
         self._handle = core.loop.call_later(self.delay_s, after)
 
@@ -151,7 +167,9 @@ class Injection:
 
     def _delayed_too_long(self) -> None:
         self._handle = None
-        self._exchange.fail(InjectedFault("injected_timeout", 504, "the upstream did not answer in time (first byte)"))
+        self._exchange.fail_injected(
+            InjectedFault("injected_timeout", 504, "the upstream did not answer in time (first byte)")
+        )
 
     def take_answer(self, connection: UpstreamConnection) -> list[bytes] | None:
         """Take what came of the answer.

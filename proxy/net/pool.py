@@ -16,8 +16,13 @@ from typing import Final
 
 from proxy.errors import UpstreamError
 from proxy.http.outgoing import AnswerHead
+from proxy.net.balance import make_rule
+from proxy.net.counters import Counters
+from proxy.net.ejection import Outlier
+from proxy.net.fitness import Fitness
 from proxy.net.report import report_failure
-from proxy.net.upstream import BUFFER_BYTES, Leg, UpstreamConnection
+from proxy.net.retries import RetryPolicy
+from proxy.net.upstream import BUFFER_BYTES, CALLER_SLOW, Leg, UpstreamConnection
 from proxy.net.wheel import Wheel
 from proxy.plan.data import Upstream
 
@@ -28,9 +33,11 @@ HEADS_RENEWED_S: Final = 10.0
 
 
 class Endpoint:
-    """One host and port of an upstream."""
+    """One host and port of an upstream; `fit` while requests may go there."""
 
-    __slots__ = ("host", "host_header", "idle", "in_use", "label", "port")
+    __slots__ = ("fit", "host", "host_header", "idle", "in_use", "label", "outlier", "port")
+
+    outlier: Outlier | None
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -40,15 +47,18 @@ class Endpoint:
         self.port = int(port)
         self.idle: list[UpstreamConnection] = []
         self.in_use = 0
+        self.fit = True
+        self.outlier = None
 
 
 class Ticket:
-    """A leg that waits for a connection, with its deadline on the wheel."""
+    """A leg that waits for a connection, with its deadline on the wheel; `endpoint` is where one is being opened."""
 
-    __slots__ = ("deadline", "due", "leg")
+    __slots__ = ("deadline", "due", "endpoint", "leg")
 
     def __init__(self, leg: Leg) -> None:
         self.leg: Leg | None = leg
+        self.endpoint = ""
         self.deadline = inf
         self.due = inf
 
@@ -76,7 +86,11 @@ class Pool:
         *,
         max_connections: int | None = None,
         max_pending: int | None = None,
+        counters: Counters | None = None,
+        shadow: str = "",
+        seed: int = 0,
     ) -> None:
+        """`shadow` names the shadow that the pool is for; `counters` count what becomes of its endpoints."""
         self.data = data
         self.wheel = wheel
         self._loop = loop
@@ -92,15 +106,27 @@ class Pool:
         self.buffer_bytes = BUFFER_BYTES
         self.total_s = data.timeouts.total_s
         self.first_byte_s = data.timeouts.first_byte_s
+        self.connect_s = data.timeouts.connect_s
+        self.retries = RetryPolicy(data.retries) if data.retries is not None else None
+        if data.retries is not None and data.retries.per_try_s is not None:
+            self.first_byte_s = min(self.first_byte_s, data.retries.per_try_s)
+            self.connect_s = min(self.connect_s, data.retries.per_try_s)
         self.preserves_host = data.host == "preserve"
         # The Host that every endpoint is sent, where it is neither the caller's nor its own.
         self.fixed_host = None if data.host in ("preserve", "endpoint") else data.host.encode("latin-1", "replace")
         # Whether all endpoints are sent the same Host.
         self.one_host = data.host != "endpoint" or len(data.endpoints) == 1
         self.endpoints = [Endpoint(label) for label in data.endpoints]
+        self.usable = self.endpoints
+        self.fitness: Fitness | None = None
+        if data.health is not None or data.ejection is not None:
+            self.fitness = Fitness(
+                data, self.endpoints, wheel, counters or Counters(), self._use_endpoints, shadow=shadow
+            )
+        self._rule = make_rule(data.balance, seed)
+        self._by_unit = data.balance == "unit"
         self.open = 0
         self.retired = False
-        self._turn = 0
         self.waiting: deque[Ticket] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_trouble = -inf
@@ -123,17 +149,18 @@ class Pool:
             self.heads.clear()
         self.heads[raw] = head
 
-    def acquire(self, leg: Leg, *, fresh: bool = False) -> Ticket | None:
+    def acquire(self, leg: Leg, *, fresh: bool = False, avoid: str = "") -> Ticket | None:
         """Give `leg` a connection: at once if one is idle, else through `on_connected` later.
 
         Args:
             fresh: open a new connection even if one is idle, for the single safe retry.
+            avoid: the address of an endpoint that has just failed it; another is preferred.
 
         Returns:
             A ticket to cancel the wait with, or None when the leg has been called already.
         """
-        endpoints = self.endpoints
-        endpoint = endpoints[0] if len(endpoints) == 1 else self._choose()
+        endpoints = self.usable
+        endpoint = endpoints[0] if len(endpoints) == 1 else self._choose(leg, avoid)
         if not fresh:
             connection = endpoint.idle.pop() if endpoint.idle else None
             if connection is None or connection.closed:
@@ -152,17 +179,17 @@ class Pool:
             error_type, detail = self._overload
             leg.on_failure(UpstreamError(error_type, 503, detail), None)
             return None
-        self.wheel.arm(ticket, monotonic() + self.data.timeouts.connect_s)
+        self.wheel.arm(ticket, monotonic() + self.connect_s)
         return ticket
 
     def pass_on(self, connection: UpstreamConnection) -> None:
         """Give a clean connection to the next that waits, or let it idle."""
         leg = None
-        while self.waiting and leg is None:
+        while self.waiting and leg is None and connection.endpoint.fit:
             leg = self.waiting.popleft().take()
         if leg is not None:
             self._hand_over(connection, leg)
-        elif self.retired:
+        elif self.retired or not connection.endpoint.fit:
             self.give_up(connection)
         else:
             connection.endpoint.in_use -= 1
@@ -194,11 +221,35 @@ class Pool:
         self.open -= 1
         ticket = self._next_waiting()
         if ticket is not None:
-            self._open(self._choose(), ticket)
+            self._open(self._choose(ticket.leg), ticket)
+
+    def note_status(self, endpoint: Endpoint, status: int, now: float) -> None:
+        """An endpoint has answered."""
+        if self.fitness is not None:
+            self.fitness.on_status(endpoint, status, now)
+
+    def note_error(self, connection: UpstreamConnection, leg: Leg, error: UpstreamError) -> None:
+        """An endpoint has failed a leg, unless that was our doing, the caller's, or a connection's that had aged."""
+        if self.fitness is None or connection.is_stale:
+            return
+        if error.error_type == "upstream_timeout" and (leg.is_delayed or connection.phase == CALLER_SLOW):
+            return
+        self.fitness.on_error(connection.endpoint, error.error_type, monotonic())
+
+    def _use_endpoints(self, usable: list[Endpoint]) -> None:
+        """Send requests to these from now on; the others keep no idle connection."""
+        self.usable = usable
+        for endpoint in self.endpoints:
+            endpoint.fit = endpoint in usable
+            if not endpoint.fit:
+                for connection in list(endpoint.idle):
+                    self.give_up(connection)
 
     def retire(self) -> None:
         """No new connections; idle ones close, busy ones when their exchange ends."""
         self.retired = True
+        if self.fitness is not None:
+            self.fitness.leave()
         for endpoint in self.endpoints:
             for connection in list(endpoint.idle):
                 self.give_up(connection)
@@ -221,12 +272,14 @@ class Pool:
         """Connections that wait for a request."""
         return sum(len(endpoint.idle) for endpoint in self.endpoints)
 
-    def _choose(self) -> Endpoint:
-        """The endpoint with the fewest requests; ties take turns."""
-        endpoints = self.endpoints
-        self._turn += 1
-        count = len(endpoints)
-        return min((endpoints[(self._turn + i) % count] for i in range(count)), key=lambda e: e.in_use)
+    def _choose(self, leg: Leg | None, avoid: str = "") -> Endpoint:
+        """The endpoint that the upstream's rule says, if possible not `avoid`."""
+        endpoints = self.usable
+        if avoid and len(endpoints) > 1:
+            endpoints = [endpoint for endpoint in endpoints if endpoint.label != avoid]
+        if len(endpoints) == 1:
+            return endpoints[0]
+        return self._rule.choose(endpoints, leg.unit if self._by_unit and leg is not None else None)
 
     def _search_idle(self, endpoint: Endpoint, connection: UpstreamConnection | None) -> UpstreamConnection | None:
         """A live idle connection to `endpoint`, after `connection` was found closed; to another if no more may open."""
@@ -236,7 +289,7 @@ class Pool:
             self.give_up(connection)
             connection = endpoint.idle.pop() if endpoint.idle else None
         if self.open >= self._max_connections:
-            for other in self.endpoints:
+            for other in self.usable:
                 if other.idle:
                     return self._search_idle(other, other.idle.pop())
         return None
@@ -257,13 +310,14 @@ class Pool:
     def _open(self, endpoint: Endpoint, ticket: Ticket) -> None:
         self.open += 1
         endpoint.in_use += 1
+        ticket.endpoint = endpoint.label
         task = self._loop.create_task(self._connect(endpoint, ticket))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, endpoint: Endpoint, ticket: Ticket) -> None:
         factory: Callable[[], UpstreamConnection] = lambda: UpstreamConnection(self, endpoint)  # noqa: E731
-        timeout = self.data.timeouts.connect_s
+        timeout = self.connect_s
         try:
             async with asyncio.timeout(timeout):
                 _, connection = await self._loop.create_connection(factory, endpoint.host, endpoint.port)
@@ -282,6 +336,8 @@ class Pool:
             return
         leg = ticket.take()
         if connection.closed:
+            if self.fitness is not None:
+                self.fitness.on_error(endpoint, "upstream_closed", monotonic())
             if leg is not None:
                 leg.on_failure(
                     UpstreamError("upstream_closed", 502, "the upstream closed the connection at once"), None
@@ -295,10 +351,12 @@ class Pool:
     def _not_connected(self, endpoint: Endpoint, ticket: Ticket, error: UpstreamError) -> None:
         self.open -= 1
         endpoint.in_use -= 1
+        if self.fitness is not None:
+            self.fitness.on_error(endpoint, error.error_type, monotonic())
         leg = ticket.take()
         if leg is not None:
             leg.on_failure(error, None)
         waiting = self._next_waiting()
         if waiting is not None:
             # Others wait for a connection too; one refused attempt at a time finds out for all of them.
-            self._open(self._choose(), waiting)
+            self._open(self._choose(waiting.leg), waiting)

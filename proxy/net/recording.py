@@ -83,6 +83,7 @@ def make_record(
     if decision is None:
         decision = _UNDECIDED
     unit = decision.unit
+    recovery = x.recovery
     return records.Exchange(
         x.exchange_id,
         x.exchange_id if head.request_id is None else x.request_id.decode("latin-1"),
@@ -120,6 +121,8 @@ def make_record(
         core.name,
         trace_parent,
         x.all_tries(latency_s),
+        (recovery.served_by or None) if recovery is not None else None,
+        recovery.fallback_reason if recovery is not None else None,
     )
 
 

@@ -164,9 +164,12 @@ class ShadowLeg:
         "due",
         "ended",
         "is_head",
+        "unit",
     )
 
     upgrade: Final = b""
+    is_delayed: Final = False
+    unit: str | None
     _connection: UpstreamConnection | None
     _ticket: Ticket | None
     _ttfb_s: float | None
@@ -183,6 +186,7 @@ class ShadowLeg:
         self._runner = runner
         self._prepared = exchange.prepared
         self.is_head = exchange.is_head
+        self.unit = exchange.unit
         self._exchange_id = exchange.exchange_id
         self._request_id = exchange.request_id
         self._body = body

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import httptools
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from proxy.net.pool import Endpoint, Pool
 
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
+# A phase in which the upstream is not to blame for the deadline that passes.
+CALLER_SLOW: Final = "total, while the caller kept us waiting"
 # What may wait to be written before the leg is told to stop; the plan's own bound goes before it.
 BUFFER_BYTES: Final = 64 * 1024
 _NO_ANSWER: Final = AnswerHead([], version="1.0")
@@ -41,6 +44,14 @@ class Leg(Protocol):
     @property
     def upgrade(self) -> bytes:
         """The protocol that the request asks to switch to, in lower case, or nothing."""
+
+    @property
+    def unit(self) -> str | None:
+        """Whom the request is for, where one endpoint is to serve all requests of a unit."""
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether an injected delay has used up some of the upstream's time, which is then not to blame."""
 
     def on_connected(self, connection: UpstreamConnection) -> None:
         """A connection is ready; write the request."""
@@ -198,11 +209,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _rest(self, now: float) -> None:
         """Wait for the next request, or serve whoever waits already."""
-        pool = self.pool
-        if pool.waiting or pool.retired:
+        pool, endpoint = self.pool, self.endpoint
+        if pool.waiting or pool.retired or not endpoint.fit:
             pool.pass_on(self)
             return
-        endpoint = self.endpoint
         endpoint.in_use -= 1
         endpoint.idle.append(self)
         self.phase = "idle"
@@ -214,6 +224,11 @@ class UpstreamConnection(asyncio.Protocol):
         """Close the connection in the middle of whatever it does; the leg hears nothing more."""
         self.leg = None
         self.pool.give_up(self)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it was used before and gave no byte of an answer: the upstream may have closed it while it idled."""
+        return self.uses > 1 and self.closed and not self.head_size and not self.status
 
     def pause_reading(self) -> None:
         """Stop reading the response: the caller is slower than the model."""
@@ -241,7 +256,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=self.pool.buffer_bytes)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:  # noqa: C901, PLR0912 - one read, each way that it can go
         """Bytes of a response, or of nonsense."""
         leg = self.leg
         if leg is None:
@@ -255,6 +270,8 @@ class UpstreamConnection(asyncio.Protocol):
                 # The very bytes that llhttp parsed before, and exactly the body that they announce.
                 if known.keep_alive_s is not None:
                     self._heed_keep_alive(known.keep_alive_s)
+                if self.endpoint.outlier is not None:
+                    self.pool.note_status(self.endpoint, known.status, monotonic())
                 try:
                     leg.on_whole(self, known, data[end + 4 :])
                 except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the upstream
@@ -309,8 +326,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Let the leg look at what came."""
         try:
             if self.error is not None and not self.done:
-                leg.on_failure(self.error, self)
+                self._blame(leg, self.error)
             else:
+                if self.done and self.endpoint.outlier is not None:
+                    self.pool.note_status(self.endpoint, self.status, monotonic())
                 leg.on_response(self)
         except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the upstream
             self._failed(leg, error)
@@ -328,6 +347,12 @@ class UpstreamConnection(asyncio.Protocol):
         report_failure("relay", error)
         leg.on_failure(UpstreamError("internal", 500, "parallax failed on this answer"), self)
 
+    def _blame(self, leg: Leg, error: UpstreamError) -> None:
+        """The upstream has failed the leg."""
+        if self.endpoint.outlier is not None:
+            self.pool.note_error(self, leg, error)
+        leg.on_failure(error, self)
+
     def eof_received(self) -> None:
         """The upstream will send no more: the connection is not to be reused from here on."""
         if self.leg is None:
@@ -341,17 +366,17 @@ class UpstreamConnection(asyncio.Protocol):
         if leg is not None and not self.done:
             if self.head_complete and self.close_delimited and exc is None:
                 self.done = True
-                leg.on_response(self)
+                self._tell(leg)
             elif self.head_complete:
-                leg.on_failure(
-                    UpstreamError("upstream_incomplete", 502, "the upstream closed in the middle of its answer"), self
+                self._blame(
+                    leg, UpstreamError("upstream_incomplete", 502, "the upstream closed in the middle of its answer")
                 )
             elif self.status or self.head_size:
-                leg.on_failure(
-                    UpstreamError("upstream_incomplete", 502, "the upstream closed in the middle of its head"), self
+                self._blame(
+                    leg, UpstreamError("upstream_incomplete", 502, "the upstream closed in the middle of its head")
                 )
             else:
-                leg.on_failure(UpstreamError("upstream_closed", 502, "the upstream closed without an answer"), self)
+                self._blame(leg, UpstreamError("upstream_closed", 502, "the upstream closed without an answer"))
         self.transport = self.parser = None
         self.pool.give_up(self)
 
@@ -371,8 +396,8 @@ class UpstreamConnection(asyncio.Protocol):
         if leg is None:
             self.pool.give_up(self)
         else:
-            leg.on_failure(
-                UpstreamError("upstream_timeout", 504, f"the upstream did not answer in time ({self.phase})"), self
+            self._blame(
+                leg, UpstreamError("upstream_timeout", 504, f"the upstream did not answer in time ({self.phase})")
             )
 
     # -- httptools

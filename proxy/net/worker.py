@@ -46,6 +46,7 @@ from proxy.net.access import AccessLog
 from proxy.net.core import Core
 from proxy.net.descriptors import raise_limit, warning
 from proxy.net.downstream import Downstream
+from proxy.net.endpoint_stats import endpoint_samples, failed_checks
 from proxy.net.linewriter import LineWriter
 from proxy.net.listeners import Listeners
 from proxy.net.logwriter import LogWriter
@@ -258,6 +259,7 @@ class Worker:
         metrics["shadows_in_flight"] = [
             Sample([name, runner.data.name], len(runner.active) + len(runner.waiting)) for runner in core.shadow_runners
         ]
+        metrics |= endpoint_samples(core, monotonic())
         log = core.log
         if log is not None:
             metrics["log_records"] = [Sample(["written"], log.written), Sample(["dropped"], log.dropped)]
@@ -281,6 +283,7 @@ class Worker:
             "idle_closed_at_drain": self._closed_idle,
             "log_error": log.last_error if log is not None else "",
             "access_log_error": core.access.writer.last_error if core.access is not None else "",
+            "failed_checks": failed_checks(core),
         }
         self._channel.send(Stats(metrics, histograms, state))
 

@@ -17,6 +17,7 @@ from proxy.config.scalars import split_address
 from proxy.config.schema import Config
 from proxy.config.sharing import shared_with
 from proxy.plan import data
+from proxy.plan.compile_resilience import compile_ejection, compile_fallback, compile_health, compile_retries
 from proxy.predictions import rules
 
 
@@ -123,7 +124,11 @@ def allocation_fingerprint(experiment: data.Experiment) -> str:
     Salt, traffic and the arms with their weights and upstreams count; the order of arms, overrides,
     opt-outs and the switch do not, because they move no randomised unit from one arm to another.
     """
-    arms = sorted((arm.name, f"{arm.weight:.9f}", arm.upstream) for arm in experiment.arms)
+    # A fallback is part of the treatment; without one an arm's entry is what it was before there were any.
+    arms = sorted(
+        (arm.name, f"{arm.weight:.9f}", arm.upstream, *([arm.fallback.upstream] if arm.fallback else []))
+        for arm in experiment.arms
+    )
     allocation = (experiment.salt, f"{experiment.traffic:.9f}", arms)
     return hashlib.blake2b(msgspec.msgpack.encode(allocation), digest_size=8).hexdigest()
 
@@ -149,6 +154,11 @@ def _upstream(name: str, upstream: schema.Upstream) -> data.Upstream:
         host=upstream.host,
         idempotent=upstream.idempotent,
         max_inflight=upstream.max_inflight,
+        balance=upstream.balance,
+        panic=upstream.panic,
+        health=compile_health(upstream.health),
+        ejection=compile_ejection(upstream.ejection),
+        retries=compile_retries(upstream.retries),
     )
 
 
@@ -171,6 +181,8 @@ def _route(route: schema.Route, config: Config) -> data.Route:
         reveal=route.reveal,
         max_body_bytes=route.max_body,
         upgrades=tuple(route.upgrades),
+        idempotent=route.idempotent,
+        fallback=compile_fallback(route.fallback),
     )
 
 
@@ -202,7 +214,10 @@ def _experiment(name: str, experiment: schema.Experiment) -> data.Experiment:
     return data.Experiment(
         name=name,
         salt=experiment.salt or name,
-        arms=[data.Arm(arm_name, arm.weight / total, arm.upstream) for arm_name, arm in experiment.arms.items()],
+        arms=[
+            data.Arm(arm_name, arm.weight / total, arm.upstream, compile_fallback(arm.fallback))
+            for arm_name, arm in experiment.arms.items()
+        ],
         control=_control(experiment),
         enabled=experiment.enabled,
         traffic=experiment.traffic,

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from proxy.plan.resilience import Balance, Ejection, Fallback, Health, Retries
 from proxy.predictions.rules import Bias, Compare, Constant, Flip, Noise, Stale
 
 
@@ -34,6 +35,7 @@ class Upstream(Struct, frozen=True):
     `idempotent` None means: safe methods and recognised predict paths. `keepalive_s` is how long an
     idle connection may wait for its next request. `max_inflight` bounds those that are served and those that
     wait for a connection together; None leaves that to the two other bounds.
+    idle connection may wait for its next request. Below a fraction `panic` of fit endpoints all are asked.
     """
 
     name: str
@@ -45,6 +47,11 @@ class Upstream(Struct, frozen=True):
     host: str = "preserve"
     idempotent: bool | None = None
     max_inflight: int | None = None
+    balance: Balance = "least_loaded"
+    panic: float = 0.0
+    health: Health | None = None
+    ejection: Ejection | None = None
+    retries: Retries | None = None
 
 
 class Match(Struct, frozen=True):
@@ -75,6 +82,7 @@ class Route(Struct, frozen=True):
     """What happens to the requests that match, in the order of the file: the first match wins.
 
     `upgrades` are the protocols, in lower case, that a caller may switch to; its connection is a tunnel then.
+    `idempotent` goes before the upstream's; `fallback` answers where the arm has none of its own.
     """
 
     name: str
@@ -87,6 +95,8 @@ class Route(Struct, frozen=True):
     reveal: bool = False
     max_body_bytes: int | None = None
     upgrades: tuple[str, ...] = ("websocket",)
+    idempotent: bool | None = None
+    fallback: Fallback | None = None
 
 
 class Arm(Struct, frozen=True):
@@ -95,6 +105,7 @@ class Arm(Struct, frozen=True):
     name: str
     weight: float
     upstream: str | None = None
+    fallback: Fallback | None = None
 
 
 class Experiment(Struct, frozen=True):

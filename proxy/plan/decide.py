@@ -156,7 +156,7 @@ def _place(route: LinkedRoute, unit: str | None, reason: str, exchange_id: str) 
     """Where the experiments of a route put a unit; without one, where its policy puts the exchange."""
     decision = Decision(route)
     decision.unit, decision.unit_reason = unit, reason
-    upstream = route.data.upstream
+    upstream, fallback = route.data.upstream, route.fallback
     assignments = []
     for experiment in route.experiments:
         index, why = _choose(experiment, unit, exchange_id, draws=route.data.no_unit == "random")
@@ -164,8 +164,10 @@ def _place(route: LinkedRoute, unit: str | None, reason: str, exchange_id: str) 
         if experiment.chooses:
             decision.arm = experiment.labels[index]
             upstream = experiment.upstreams[index] or upstream
+            fallback = experiment.fallbacks[index] or fallback
     decision.assignments, decision.upstream = assignments, upstream
     decision.labels = (route.name, decision.arm, upstream)
+    decision.fallback = fallback if fallback is not None and fallback.upstream != upstream else None
     return decision
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from proxy.plan.link import LinkedFault, LinkedRoute, LinkedShadow
+    from proxy.plan.link import LinkedFallback, LinkedFault, LinkedRoute, LinkedShadow
 
 ASSIGNED: Final = "assigned"
 
@@ -42,7 +42,7 @@ class Decision:
 
     `unit_reason` names the source that gave the unit, or why there is none. `faults` apply to this
     exchange; `cohorts` names every live fault whose cohort the unit belongs to. `refusal` is a status
-    and a reason when the request is answered by us instead of an upstream. `labels` are route, arm and
+    and a reason when the request is answered by us instead of an upstream. `fallback` answers when `upstream` fails. `labels` are route, arm and
     upstream, as metrics count them.
     """
 
@@ -50,6 +50,7 @@ class Decision:
         "arm",
         "assignments",
         "cohorts",
+        "fallback",
         "faults",
         "labels",
         "refusal",
@@ -71,6 +72,7 @@ class Decision:
         self.faults: list[LinkedFault] = _NOTHING
         self.cohorts: list[str] = _NOTHING
         self.labels = _NO_LABELS
+        self.fallback: LinkedFallback | None = None
 
     def copy(self) -> Decision:
         """The same decision, to be completed for one exchange."""
@@ -81,6 +83,18 @@ class Decision:
             self.arm,
             self.upstream,
             self.labels,
+        )
+        other.fallback = self.fallback
+        return other
+
+    def whole_copy(self) -> Decision:
+        """The same decision with all that was completed."""
+        other = self.copy()
+        other.refusal, other.shadows, other.faults, other.cohorts = (
+            self.refusal,
+            self.shadows,
+            self.faults,
+            self.cohorts,
         )
         return other
 

@@ -14,7 +14,9 @@ from proxy.http.fields import text
 from proxy.http.head import Head
 from proxy.plan.data import Experiment, Fault, Match, Plan, Route, Shadow, UnitSource, Upstream
 from proxy.plan.decision import REASONS, Assignment, Decision
+from proxy.plan.failures import FailureSet
 from proxy.plan.hashing import gate_threshold
+from proxy.plan.resilience import Fallback
 
 Predicate = Callable[[Head], bool]
 # A unit getter takes the head and the parsed body (None when there is none).
@@ -26,6 +28,14 @@ MEMO_UNITS: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
+class LinkedFallback:
+    """Who answers instead of an upstream that fails, and for which failures."""
+
+    upstream: str
+    failures: FailureSet
+
+
+@dataclass(frozen=True, slots=True)
 class LinkedExperiment:
     """An experiment with its hash prefixes and every assignment it can make, built beforehand."""
 
@@ -33,6 +43,7 @@ class LinkedExperiment:
     arms: tuple[tuple[str, float, int], ...]
     names: tuple[str, ...]
     upstreams: tuple[str | None, ...]
+    fallbacks: tuple[LinkedFallback | None, ...]
     labels: tuple[str, ...]
     by_reason: dict[tuple[int, str], Assignment]
     control: int
@@ -82,6 +93,7 @@ class LinkedRoute:
     upgrades: frozenset[bytes]
     experiments: tuple[LinkedExperiment, ...]
     shadows: tuple[LinkedShadow, ...]
+    fallback: LinkedFallback | None = None
     # What the experiments say of a unit is a function of the unit alone, so it is remembered (see `decide`).
     memo: dict[str, Decision] = field(default_factory=dict, compare=False)
 
@@ -143,6 +155,7 @@ def _link_experiment(data: Experiment) -> LinkedExperiment:
         arms=tuple((f"{data.salt}:{arm.name}:", arm.weight, i) for i, arm in enumerate(data.arms) if arm.weight > 0),
         names=names,
         upstreams=tuple(arm.upstream for arm in data.arms),
+        fallbacks=tuple(_link_fallback(arm.fallback) for arm in data.arms),
         labels=tuple(f"{data.name}/{name}" for name in names),
         by_reason=by_reason,
         control=names.index(data.control),
@@ -152,6 +165,10 @@ def _link_experiment(data: Experiment) -> LinkedExperiment:
         traffic_threshold=None if data.traffic >= 1.0 else gate_threshold(data.traffic),
         chooses=any(arm.upstream is not None for arm in data.arms),
     )
+
+
+def _link_fallback(data: Fallback | None) -> LinkedFallback | None:
+    return None if data is None else LinkedFallback(data.upstream, FailureSet(data.failures))
 
 
 def _link_shadow(data: Shadow) -> LinkedShadow:
@@ -212,6 +229,7 @@ def _link_route(
         upgrades=frozenset(name.encode() for name in data.upgrades),
         experiments=tuple(experiments[name] for name in data.experiments),
         shadows=tuple(shadows[name] for name in data.shadows),
+        fallback=_link_fallback(data.fallback),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from proxy import __version__
 from proxy.supervisor.children import Child
+from proxy.supervisor.endpoint_status import panicking_workers, sent_again, unfit_endpoints
 from proxy.supervisor.ledger import Totals
 from proxy.supervisor.steering import now
 from proxy.supervisor.supervisor import Supervisor
@@ -132,7 +133,8 @@ def _analyst(supervisor: Supervisor, totals: Totals) -> dict[str, Any] | None:
 def _upstreams(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
     requests = totals.by_label("requests", "upstream")
     errors = totals.by_label("upstream_errors", "upstream")
-    retries = totals.by_label("retries", "upstream")
+    retries, panicking = sent_again(totals), panicking_workers(totals)
+    unfit = unfit_endpoints(totals, supervisor.ledger.living.values())
     in_flight = totals.by_label("upstream_in_flight", "upstream")
     plan = supervisor.steering.plan
     shadow_legs: dict[str, float] = {}
@@ -148,6 +150,8 @@ def _upstreams(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
             "errors": errors.get(name, 0.0),
             "in_flight": in_flight.get(name, 0.0),
             "retries": retries.get(name, 0.0),
+            "unfit_endpoints": unfit.get(name, {}),
+            "panicking_workers": panicking.get(name, 0),
             "unreachable_at_start": {
                 endpoint: reason
                 for endpoint, reason in supervisor.unreachable.items()

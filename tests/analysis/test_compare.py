@@ -77,3 +77,12 @@ def test_differences_of_redacted_values_are_hidden() -> None:
     verdict = compare_pair(exchange(), leg(response=b'{"a":2}'), RULES, unexpected)
     hide(verdict, compile_redaction(["/a"]))
     assert [(d.path, d.primary, d.shadow) for d in verdict.differences] == [("/a", REDACTED, REDACTED)]
+
+
+def test_the_answer_of_a_fallback_is_not_held_against_the_shadow() -> None:
+    """The caller got another model's answer, so the pair says nothing about the one that was decided on."""
+    fallen = exchange(served_by="stable", fallback_reason="status_503")
+    verdict = compare_pair(fallen, leg(), RULES, unexpected)
+    assert (verdict.outcome, verdict.reason) == ("incomparable", "primary_fallback")
+    lost = compare_pair(fallen, leg(outcome="timeout"), RULES, unexpected)
+    assert lost.reason == "shadow_timeout"

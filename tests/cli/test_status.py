@@ -31,7 +31,17 @@ STATUS = {
             "restarts": 1,
         }
     ],
-    "upstreams": {"a": {"endpoints": ["h:1"], "requests": 10.0, "shadow_legs": 77.0, "errors": 1.0, "retries": 0.0}},
+    "upstreams": {
+        "a": {
+            "endpoints": ["h:1"],
+            "requests": 10.0,
+            "shadow_legs": 77.0,
+            "errors": 1.0,
+            "retries": 0.0,
+            "panicking_workers": 1,
+            "unfit_endpoints": {"h:1": f"unhealthy: {EVIL}"},
+        }
+    },
     "experiments": {"ranker": {"epoch": 3, "arms": {"b": {"weight": 0.25, "upstream": None, "requests": 4.0}}}},
     "shadows": {"candidate": {"fraction": 0.1, "outcomes": {"sent": 9.0}, "comparisons": {"match": 8.0}}},
     "faults": {
@@ -57,6 +67,8 @@ def test_everything_is_on_the_screen() -> None:
         "plan abc",
         "downstream 2",
         "shadow legs",
+        "all are asked: upstream a",
+        "endpoint h:1 (unhealthy: ",
         "77",
         "25.0%",
         "sent 9",

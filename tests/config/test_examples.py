@@ -34,7 +34,15 @@ def test_the_examples_are_there() -> None:
     assert len(minimal.read_text(encoding="utf-8").splitlines()) <= 10
 
 
-KINDS = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": int | float}
+KINDS = {
+    "null": type(None),
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": int | float,
+}
 ANNOTATIONS = {
     "$defs",
     "$schema",

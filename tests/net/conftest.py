@@ -315,6 +315,7 @@ class Proxy:
 
     async def stop(self) -> None:
         self.server.close()
+        self.core.stop_checks()
         for connection in list(self.core.connections):
             connection.abort()
         for runner in self.core.shadow_runners:

@@ -14,6 +14,7 @@ from proxy.config.parse import load, parse
 from proxy.config.schema import Config
 from proxy.plan import data
 from proxy.plan.compile import Address, Deployment, allocation_fingerprint, compile_deployment, compile_plan
+from proxy.plan.resilience import Ejection, Failures, Health, Retries
 from proxy.predictions import rules
 
 EXAMPLES = Path(__file__).parents[2] / "config"
@@ -36,7 +37,13 @@ def test_a_plan_has_every_value_in_the_units_of_the_program() -> None:
     assert plan.limits == data.Limits()
     assert plan.log == data.LogSettings(headers=["user-agent"])
     assert plan.upstreams["model-b"] == data.Upstream(
-        name="model-b", endpoints=["127.0.0.1:9002", "127.0.0.1:9012"], idempotent=True, max_inflight=1280
+        name="model-b",
+        endpoints=["127.0.0.1:9002", "127.0.0.1:9012"],
+        idempotent=True,
+        max_inflight=1280,
+        health=Health("/v2/health/ready", port=9005),
+        ejection=Ejection(Failures(["connect", "reset", "timeout"], list(range(500, 600)))),
+        retries=Retries(Failures(["connect", "reset"], [502, 503, 504]), per_try_s=5.0),
     )
     route = plan.routes[0]
     assert route.match == data.Match(
