@@ -279,3 +279,14 @@ def test_callers_get_the_descriptors_that_nothing_else_needs() -> None:
     assert f"{999 + needed} open files" in text
     assert f"raise the limit to {1000 + needed}" in text
     assert callers_that_fit(plan, 10) > 0
+
+
+async def test_an_upstream_bounds_its_connections_by_what_it_may_serve(net: Any) -> None:
+    """`max_inflight` below `max_connections` is the one that counts, and leaves nobody waiting."""
+    gate = Gate()
+    server, proxy, first = await net.pair(gate, upstream={"max_connections": 5, "max_inflight": 2})
+    for caller in (first, await net.caller(proxy)):
+        await caller.send(net.request_bytes("GET", "/"))
+    await net.until(lambda: len(server.requests) == 2)
+    assert error_of(await (await net.caller(proxy)).ask("GET", "/")) == "upstream_too_many_requests"
+    gate.opened.set()
