@@ -512,7 +512,9 @@ class Exchange:
             self._capture_limit = SHED
             self._forget_sent()
         if answer and self.response_parts:
+            size = sum(map(len, self.response_parts))
             self.response_parts = None
+            self._hold(-min(size, self._counted))
 
     def _hold(self, size: int) -> None:
         """Count bytes that are kept, for the bound over all exchanges."""

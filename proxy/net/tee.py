@@ -74,11 +74,11 @@ class ShadowRunner:
                 self._skip(exchange, "client_abort")
             else:
                 self._skip(exchange, "error", "request_incomplete")
-        elif exchange.upgrade:
+        elif exchange.prepared.upgrade:
             self._skip(exchange, "unsafe_method", "upgrade")  # a tunnel has no answer that could be compared
         elif not self._allows(exchange.head):
             self._skip(exchange, "unsafe_method")
-        elif exchange.is_capture_shed or self.core.overload.level:
+        elif self.core.overload.level or (body is None and exchange.is_capture_shed):
             self._skip(exchange, "shed", "overload")
         elif body is None or len(body) > data.max_body_bytes:
             self._skip(exchange, "too_large")

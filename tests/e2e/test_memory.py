@@ -126,7 +126,7 @@ async def origin(pause: Callable[[], Any] | None = None) -> AsyncIterator[int]:
 async def started(world: World, port: int, extra: str = "") -> tuple[Parallax, int]:
     """A proxy before the origin, with a shadow, a log and a warm worker; and the worker's pid."""
     proxy = world.parallax(
-        f"  origin: {{endpoints: '127.0.0.1:{port}', timeouts: {{total: 15m}}}}\n"
+        f"  origin: {{endpoints: '127.0.0.1:{port}', timeouts: {{connect: 1m, first_byte: 5m, idle: 5m, total: 15m}}}}\n"
         "routes: [{name: all, upstream: origin, shadows: [copy]}]\n"
         "shadows: {copy: {upstream: a, methods: [GET, POST], max_body: 8MiB}}\n" + extra
     )

@@ -186,6 +186,31 @@ async def test_the_log_goes_second_and_callers_last(net: Any) -> None:
     assert proxy.count("rejected_requests", "too_many_bytes") == 1
 
 
+async def test_answers_that_are_kept_are_let_go_with_the_log(net: Any) -> None:
+    """What was kept of a stream for the log is given back at once, and the stream goes on."""
+    go = asyncio.Event()
+
+    async def script(connection: Any) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 200001\r\n\r\n" + b"a" * 200_000)
+        await go.wait()
+        await connection.send(b"b")
+
+    _, proxy, caller = await net.pair(script, limits=Limits(max_buffered_bytes=MIB))
+    await caller.send(net.request_bytes("GET", "/"))
+    overload = proxy.core.overload
+    await net.until(lambda: overload.held_bytes == 200_000)
+    proxy.records.waiting_bytes = MIB
+    overload.look()
+    assert (overload.level, overload.held_bytes) == (REFUSE, 0)
+    proxy.records.waiting_bytes = 0
+    overload.look()
+    go.set()
+    assert len((await caller.answer()).body) == 200_001
+    (record,) = await net.until(lambda: proxy.exchanges)
+    assert record.response is None
+
+
 async def test_a_level_passes_by_itself(net: Any) -> None:
     """Nobody has to come for the worker to see that the pressure is gone."""
     _, proxy, _ = await net.pair(limits=Limits(max_buffered_bytes=MIB))
@@ -254,3 +279,14 @@ def test_callers_get_the_descriptors_that_nothing_else_needs() -> None:
     assert f"{999 + needed} open files" in text
     assert f"raise the limit to {1000 + needed}" in text
     assert callers_that_fit(plan, 10) > 0
+
+
+async def test_an_upstream_bounds_its_connections_by_what_it_may_serve(net: Any) -> None:
+    """`max_inflight` below `max_connections` is the one that counts, and leaves nobody waiting."""
+    gate = Gate()
+    server, proxy, first = await net.pair(gate, upstream={"max_connections": 5, "max_inflight": 2})
+    for caller in (first, await net.caller(proxy)):
+        await caller.send(net.request_bytes("GET", "/"))
+    await net.until(lambda: len(server.requests) == 2)
+    assert error_of(await (await net.caller(proxy)).ask("GET", "/")) == "upstream_too_many_requests"
+    gate.opened.set()

@@ -95,15 +95,19 @@ async def test_the_time_that_an_upstream_does_not_read_is_not_the_callers(net: A
         await connection.request()
         await connection.answer()
 
-    limits = Limits(body_idle_s=NEVER_IDLE, body_grace_s=0.2, body_min_rate=100 * size)
+    limits = Limits(body_idle_s=NEVER_IDLE, body_grace_s=1.5, body_min_rate=100 * size)
     _, proxy, caller = await net.pair(
         script, limits=limits, timeouts=Timeouts(connect_s=2, first_byte_s=20, idle_s=20, total_s=30)
     )
-    caller.send_now(net.request_bytes("POST", "/", body=b"x" * size))
+    request = net.request_bytes("POST", "/", body=b"x" * size)
+    caller.send_now(request[:-1])
     connection = await net.until(lambda: next(iter(proxy.core.connections), None))
     await net.until(lambda: connection._reading_paused)
-    await asyncio.sleep(0.5)  # more than the grace
+    await asyncio.sleep(2)  # more than the grace
     reads.set()
+    await net.until(lambda: connection.current.request_bytes == size - 1 and not connection._reading_paused)
+    await asyncio.sleep(0.2)  # less than the grace, and enough for a deadline that has passed to be seen
+    caller.send_now(request[-1:])
     assert (await caller.answer()).status == 200
 
 
