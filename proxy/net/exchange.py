@@ -375,11 +375,11 @@ class Exchange:
         decision = self.decision
         if self._finished or decision is None:
             return
-        if self.tries is not None:
-            self.tries.begun_s = monotonic() - self._t_start
         if self.recovery is not None:
             self.recovery.send()
             return
+        if self.tries is not None:
+            self.tries.begun_s = monotonic() - self._t_start
         prepared = self.prepared
         pool = prepared.pool if decision is prepared.settled else None
         if pool is None:
@@ -555,7 +555,7 @@ class Exchange:
         clean = connection is not None and connection.uses > 1 and not connection.head_size and not connection.status
         self._drop_upstream()
         if clean and error.error_type == "upstream_closed" and decision is not None and self._may_repeat():
-            self.end_try(decision.upstream, error.error_type)
+            self.end_try(decision.upstream, self.endpoint, error.error_type)
             self.retries += 1
             self._request_sent = False
             core.counters.add("retries", decision.upstream, "stale_connection")
@@ -572,11 +572,11 @@ class Exchange:
         if not recovers(self, Failure(error.error_type, acted=connection is not None), endpoint):
             self.fail(error)
 
-    def end_try(self, upstream: str, error_type: str) -> None:
+    def end_try(self, upstream: str, endpoint: str, error_type: str) -> None:
         """Note a try that another one follows."""
         if self.tries is None:
             self.tries = Tries(self._t_forward - self._t_start if self._t_forward else 0.0)
-        self.tries.end(monotonic() - self._t_start, upstream, self.endpoint, error_type)
+        self.tries.end(monotonic() - self._t_start, upstream, endpoint, error_type)
 
     def all_tries(self, latency_s: float) -> list[Try] | None:
         """Every try of this exchange, which has just ended; None where its one try follows from its own times."""
@@ -585,10 +585,9 @@ class Exchange:
             if self._injection is None or not self._injection.delay_s or not self._t_forward:
                 return None
             tries = Tries(self._t_forward - self._t_start)
-        if self.recovery is not None:
-            upstream = self.recovery.pool.data.name
-        else:
-            upstream = self.decision.upstream if self.decision is not None else ""
+        upstream = self.decision.upstream if self.decision is not None else ""
+        if self.recovery is not None and self.recovery.served_by:
+            upstream = self.recovery.served_by
         return tries.end(latency_s, upstream, self.endpoint, self.error_type)
 
     def _may_repeat(self) -> bool:
@@ -647,6 +646,8 @@ class Exchange:
         if self._finished:
             return
         self._deadline = deadline
+        if self.tries is not None:
+            self.tries.begun_s = monotonic() - self._t_start
         ticket = pool.acquire(self, avoid=avoid)
         if ticket is not None and self._connection is None and not self._finished:
             self._ticket = ticket

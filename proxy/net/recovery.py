@@ -39,9 +39,10 @@ def recovers(exchange: Exchange, failure: Failure, endpoint: str = "") -> bool:
         if pool.retries is None and decision.fallback is None:
             return False
         recovery = exchange.recovery = Recovery(exchange, pool, exchange.deadline_at(pool))
+    asked = recovery.pool.data.name
     if not recovery.takes(failure, endpoint):
         return False
-    exchange.end_try(recovery.pool.data.name, failure.word)
+    exchange.end_try(asked, endpoint, failure.word)
     exchange.unsend()
     recovery.proceed()
     return True

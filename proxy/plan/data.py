@@ -34,8 +34,8 @@ class Upstream(Struct, frozen=True):
     `host` is the Host header sent: "preserve" the caller's, "endpoint", or a literal name.
     `idempotent` None means: safe methods and recognised predict paths. `keepalive_s` is how long an
     idle connection may wait for its next request. `max_inflight` bounds those that are served and those that
-    wait for a connection together; None leaves that to the two other bounds.
-    idle connection may wait for its next request. Below a fraction `panic` of fit endpoints all are asked.
+    wait for a connection together; None leaves that to the two other bounds. Below a fraction `panic` of fit
+    endpoints all are asked.
     """
 
     name: str

@@ -18,6 +18,7 @@ EVENTS: Final[dict[str, Event]] = {
     "injected_timeout": "timeout",
     "injected_reset": "reset",
     "upstream_overloaded": "overload",
+    "upstream_too_many_requests": "overload",
 }
 
 
