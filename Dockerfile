@@ -27,6 +27,8 @@ EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
   CMD ["python", "-m", "proxy.supervisor.health", "/var/lib/parallax"]
-# The supervisor is PID 1: it drains on SIGTERM and buries orphans.
+# The supervisor is PID 1: it drains on SIGTERM, reloads on SIGHUP and buries orphans. `docker exec ... parallax upgrade
+# --state /var/lib/parallax` and SIGUSR2 change its program in place, so the container goes on; the health check then
+# waits a moment in the queue of the admin socket, which is handed over like the others.
 ENTRYPOINT ["parallax"]
 CMD ["serve", "/etc/parallax/config.yaml", "--state", "/var/lib/parallax"]

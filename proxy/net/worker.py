@@ -82,7 +82,7 @@ class Worker:
         self._loop = loop
         self._index = index
         self._spool = control.parent / "spool"
-        self._core = Core(loop, link_plan(_EMPTY), name=str(index))
+        self._core = Core(loop, link_plan(_EMPTY), name="spare" if index == SPARE else str(index))
         self._core.descriptors = raise_limit()
         self._warned = ""
         self._listeners = Listeners(loop, self._factory, self._own, fds)
@@ -173,7 +173,7 @@ class Worker:
         self._renew_leases()
 
     def _open_log(self) -> None:
-        """Begin the logs, once there is a place in whose name it is written and a plan that wants it."""
+        """Begin the logs, once there is a place in whose name they are written and a plan that wants them."""
         core = self._core
         settings = core.plan.data.log
         if core.log is None and settings.enabled and self._index != SPARE:

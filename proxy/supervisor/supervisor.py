@@ -229,8 +229,8 @@ class Supervisor:
             else:
                 # Ours waits for its lock and goes on where it stopped, so it may stop anywhere.
                 peer.send(Drain(ANALYST_DRAIN_S if self.draining else 0.0))
-        elif self.draining:
-            peer.send(Drain(self.steering.plan.limits.drain_s if is_worker else ANALYST_DRAIN_S))
+        elif self.draining and is_worker:
+            peer.send(Drain(self.steering.plan.limits.drain_s))
         elif is_worker:
             if peer.hello.plan_version == self.steering.plan.version:
                 self._on_taken(peer.pid, PlanTaken(self.steering.plan.version))

@@ -223,12 +223,13 @@ class Caller:
     socket that is closed for a moment.
     """
 
-    def __init__(self, port: int, *, callers: int = 8, fresh: int = 0, padding: int = 0) -> None:
+    def __init__(self, port: int, *, callers: int = 8, fresh: int = 0, padding: int = 0, pace_s: float = 0.0) -> None:
         self.port = port
         self.callers = callers
         self.fresh = fresh
         self.path = "/v2/models/m/infer"
         self.padding = padding
+        self.pace_s = pace_s  # between an answer and the next request; without, callers take all of the processor
         self.sent = 0
         self.failed_ports: list[int] = []  # of the caller's end; 0 where no connection came about
         self.answered: dict[str, float] = {}  # request id -> when it was answered, on the wall clock
@@ -297,6 +298,8 @@ class Caller:
             if headers.get("connection") == "close" or number >= self.callers:
                 writer.close()
                 writer = None
+            if self.pace_s:
+                await asyncio.sleep(self.pace_s)
 
 
 async def one_request(
@@ -333,9 +336,9 @@ class World:
         self.calling: list[Caller] = []
         self.writers: list[asyncio.StreamWriter] = []
 
-    def callers(self, proxy: Parallax, callers: int = 8, fresh: int = 0, padding: int = 0) -> Caller:
-        """Callers of `proxy` that have begun to send."""
-        caller = Caller(proxy.port, callers=callers, fresh=fresh, padding=padding)
+    def callers(self, proxy: Parallax, callers: int = 8, **how: Any) -> Caller:
+        """Callers of `proxy` that have begun to send; `how` is as `Caller` has it."""
+        caller = Caller(proxy.port, callers=callers, **how)
         caller.start()
         self.calling.append(caller)
         return caller

@@ -23,7 +23,7 @@ from proxy.supervisor.settings import Parsed, Settings
 from proxy.supervisor.state_dir import StateDir
 from proxy.supervisor.supervisor import Supervisor
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 LAUNCHER = Path(__file__).parent / "parallax_with_fakes.py"
 
 
@@ -97,7 +97,7 @@ faults:
         response = httpx.get(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=5)
         if path == "/status":
             body = response.json()
-            pids = [worker["pid"] for worker in body["workers"]] + [(body["analyst"] or {}).get("pid")]
+            pids = [(child or {}).get("pid") for child in (*body["workers"], body["spare"], body["analyst"])]
             self.pids |= {pid for pid in pids if pid}
         return response
 

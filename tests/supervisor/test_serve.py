@@ -15,7 +15,11 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from proxy.supervisor import handover
+from proxy.supervisor.handover import Handover
 from proxy.supervisor.health import is_healthy
+from proxy.supervisor.sockets import open_listeners
+from proxy.supervisor.state_dir import StateDir
 from tests.supervisor.conftest import Deployment, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -299,3 +303,36 @@ def test_an_unwritable_state_directory_is_refused(deployment: Deployment, tmp_pa
     )
     assert result.returncode == 1
     assert "cannot be written: not a directory; choose another with --state" in result.stderr
+
+
+def test_a_start_that_fails_after_an_upgrade_is_tried_again(deployment: Deployment) -> None:
+    """The process that took the sockets over must not end: it says why it cannot start, and starts when it can."""
+    deployment.write_config("nonsense: 1")
+    listeners, _ = open_listeners([f"127.0.0.1:{deployment.port}"], 1, deployment.state / "control.sock")
+    ((listening,),) = listeners
+    state = StateDir(deployment.state)
+    state.prepare()
+    lock = state.lock()
+    estate = Handover(lock=lock, version="0", listeners=[listening.socket.fileno()])
+    variables = handover.leave(estate)
+    paper = int(variables[handover.VARIABLE])
+    with deployment.log.open("ab") as log:
+        process = subprocess.Popen(
+            deployment.command("serve", str(deployment.config), "--state", str(deployment.state)),
+            stdout=log, stderr=log, env={**os.environ, **variables}, pass_fds=[paper, *estate.descriptors()],
+        )  # fmt: skip
+    deployment.started.append(process)
+    for descriptor in (paper, lock, listening.socket.detach()):
+        os.close(descriptor)
+    waiting = socket.create_connection(("127.0.0.1", deployment.port), timeout=30)
+    wait_until(lambda: deployment.log.read_text().count("the new program does not start") >= 2)
+    assert "nonsense" in deployment.log.read_text()
+    deployment.write_config(workers=1)
+    wait_until(lambda: deployment.get("/readyz").status_code == 200)
+    assert process.poll() is None
+    waiting.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert waiting.recv(100).startswith(b"HTTP/1.1 200"), "who waited in the queue all the while is answered"
+    waiting.close()
+    assert deployment.status()["upgrade"]["result"] == "ok"
+    second = deployment.run("serve", str(deployment.config), "--state", str(deployment.state))
+    assert "another supervisor runs on it" in second.stderr, "the lock was taken over too"
