@@ -20,6 +20,7 @@ def warnings(config: Config) -> list[Problem]:
     _warn_units(config, root)
     _warn_experiments(config, root)
     _warn_shadows(config, root)
+    _warn_trust(config, root)
     if config.admin.address == "unix" and config.admin.token_file is not None:
         root["admin"]["token_file"].warn(
             "has no effect, the Unix socket is guarded by its file mode and takes no token"
@@ -109,3 +110,19 @@ def _warn_telemetry(config: Config, root: View) -> None:
         missing = "log.enabled" if not config.log.enabled else "analyst" if not config.analyst else ""
         if missing:
             root["tracing"].warn(f"no span is sent, they are made from the log by the analyst, and {missing} is off")
+
+
+def _warn_trust(config: Config, root: View) -> None:
+    for item in root["trust"]["proxies"].items():
+        if item.text in {"0.0.0.0/0", "::/0"}:
+            item.warn("trusts everybody, so any caller may choose its address, name the ranges of your proxies")
+    if config.admin.address == "unix" and config.admin.tls is not None:
+        root["admin"]["tls"].warn("has no effect, the Unix socket is guarded by its file mode")
+    for name, upstream in config.upstreams.items():
+        tls, view = upstream.tls, root["upstreams"][name]["tls"]
+        if tls is None:
+            continue
+        if not tls.verify:
+            view["verify"].warn("off, so anybody in between can answer in its place, give ca to verify by your own")
+            if tls.ca is not None:
+                view["ca"].warn("has no effect, nothing is verified")

@@ -7,7 +7,8 @@ variable, so it is looked up in the document, which shows such values as they ar
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Final, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -20,6 +21,7 @@ from proxy.config.schema import Config
 _REMEDIES: Final = {
     "address": "give host:port",
     "arms": "give at least one arm",
+    "certificate": "give the PEM file with the certificate and its chain",
     "delta": "give what is added, such as 0.1",
     "dose": "give the fraction of units, such as 5%",
     "endpoints": "give at least one host:port",
@@ -133,7 +135,7 @@ def _known_keys(loc: Path) -> Collection[str]:
     """The keys of the model that a location lies in."""
     current: Any = Config
     for part in loc[:-1]:
-        while get_origin(current) is Annotated:
+        while get_origin(current) in {Annotated, Union, UnionType}:  # a model, or None
             current = get_args(current)[0]
         if isinstance(current, type) and issubclass(current, BaseModel):
             current = current.model_fields[str(part)].annotation
@@ -143,6 +145,6 @@ def _known_keys(loc: Path) -> Collection[str]:
             current = get_args(current)[1]
         else:
             current = KINDS.get(str(part), FaultBase)
-    while get_origin(current) is Annotated:
+    while get_origin(current) in {Annotated, Union, UnionType}:
         current = get_args(current)[0]
     return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
