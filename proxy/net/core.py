@@ -28,6 +28,7 @@ from proxy.net.wheel import Wheel
 from proxy.plan.link import LinkedPlan, LinkedShadow
 
 if TYPE_CHECKING:
+    from proxy.net.arrival import Arrival
     from proxy.net.downstream import Downstream
     from proxy.net.exchange import Exchange
 
@@ -49,6 +50,7 @@ class Core:
         self.log: LogWriter | None = None
         self.access: AccessLog | None = None
         self.connections: set[Downstream] = set()
+        self.arrivals: set[Arrival] = set()
         self.draining = False
         # Whether answers say `Connection: close`: all while draining, or as many as are to be shed.
         self.closing = False
@@ -59,7 +61,7 @@ class Core:
         self._leaving: list[ShadowRunner] = []
         self._hashes: dict[str, str] = {}
         self._hash_key = b""
-        self._callers: dict[str, Caller] = {}
+        self._callers: dict[tuple[str, bool], Caller] = {}
         self.recognised = Recognised()
         self.plan = plan
         self.use_plan(plan)
@@ -87,18 +89,20 @@ class Core:
         self.answer_tail = b"\r\nvia: 1.1 %b\r\n" % self.via
         for caller in [*self._callers.values(), *(connection.caller for connection in self.connections)]:
             caller.use_via(self.via)
+            caller.trusted = plan.trust.trusts(caller.address)
         self.recognised.forget()
         if self.log is not None:
             self.log.settings = plan.data.log
         self.plan = plan
 
-    def caller(self, address: str) -> Caller:
-        """The caller that all connections from `address` share."""
-        caller = self._callers.get(address)
+    def caller(self, address: str, *, secure: bool = False) -> Caller:
+        """The caller that all connections from `address` share, by https if `secure`; empty for a Unix socket."""
+        caller = self._callers.get((address, secure))
         if caller is None:
             if len(self._callers) >= _CALLERS_KEPT:
                 self._callers.clear()
-            caller = self._callers[address] = Caller(address, self.via)
+            trusted = self.plan.trust.trusts(address)
+            caller = self._callers[address, secure] = Caller(address, self.via, secure=secure, trusted=trusted)
         return caller
 
     def prepare(self, caller: Caller, head: Head) -> Prepared:

@@ -192,7 +192,8 @@ class Downstream(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=64 * 1024)
         address = self.transport.get_extra_info("peername")
         core = self.core
-        self.caller = core.caller(address[0] if isinstance(address, tuple) else "unix")
+        secure = self.transport.get_extra_info("sslcontext") is not None
+        self.caller = core.caller(address[0] if isinstance(address, tuple) else "", secure=secure)
         core.connections.add(self)
         if len(core.connections) > core.limits.max_connections:
             core.counters.add("rejected_requests", "too_many_connections")
