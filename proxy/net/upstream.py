@@ -23,6 +23,7 @@ from proxy.http.fields import Header
 from proxy.http.head import Head
 from proxy.http.outgoing import AnswerHead
 from proxy.net.report import report_failure
+from proxy.net.transport import unanswered
 
 if TYPE_CHECKING:
     from proxy.net.pool import Endpoint, Pool
@@ -64,6 +65,7 @@ class UpstreamConnection(asyncio.Protocol):
         "deadline",
         "done",
         "due",
+        "ended",
         "endpoint",
         "error",
         "head_complete",
@@ -89,7 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.parser: httptools.HttpResponseParser | None = None
         self.leg: Leg | None = None
         self.uses = 0
-        self.closed = False
+        self.closed = self.ended = False
         self.write_paused = False
         self.keepalive_s = pool.data.keepalive_s
         self.deadline = inf
@@ -311,7 +313,11 @@ class UpstreamConnection(asyncio.Protocol):
         leg.on_failure(UpstreamError("internal", 500, "parallax failed on this answer"), self)
 
     def eof_received(self) -> None:
-        """The upstream will send no more: the connection is not to be reused from here on."""
+        """The upstream will send no more: the connection is not to be reused from here on.
+
+        Over TLS this comes with close_notify alone; an end without it may be somebody else's cut (RFC 9112, 9.8).
+        """
+        self.ended = True
         if self.leg is None:
             self.closed = True
 
@@ -321,7 +327,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = inf
         leg = self.leg
         if leg is not None and not self.done:
-            if self.head_complete and self.close_delimited and exc is None:
+            if self.head_complete and self.close_delimited and self.ended and exc is None:
                 self.done = True
                 leg.on_response(self)
             elif self.head_complete:
@@ -333,7 +339,7 @@ class UpstreamConnection(asyncio.Protocol):
                     UpstreamError("upstream_incomplete", 502, "the upstream closed in the middle of its head"), self
                 )
             else:
-                leg.on_failure(UpstreamError("upstream_closed", 502, "the upstream closed without an answer"), self)
+                leg.on_failure(unanswered(exc), self)
         self.transport = None
         self.pool.give_up(self)
 
