@@ -136,7 +136,9 @@ def test_latency_counts_from_the_time_a_request_was_due() -> None:
     due_us = poisson_times(100.0, 0.2, 1) * 1e6
     assert len(latencies) == observed.planned == due_us.size > 5
     assert observed.waited > 0
-    for latency_us, due in zip(latencies, due_us, strict=True):  # nobody ended before the first, which had the connection
+    for latency_us, due in zip(
+        latencies, due_us, strict=True
+    ):  # nobody ended before the first, which had the connection
         assert latency_us + due >= latencies[0] + due_us[0]
 
 
