@@ -3,6 +3,7 @@
     ParallaxError
     ├── ConfigError          the operator's file is wrong; carries every problem found
     ├── StateError           the state directory, a socket or a port cannot be used
+    ├── TrustError           a certificate, a key or an authority cannot be used; names the file
     ├── LogCorrupted         a segment holds bytes that no worker wrote
     └── ExchangeError        one exchange cannot go on; knows its status and who is to blame
         ├── DownstreamError  the client's fault: malformed, too large, too slow, gone
@@ -49,6 +50,17 @@ class ConfigError(ParallaxError):
 
 class StateError(ParallaxError):
     """The state directory, a socket or a port cannot be used."""
+
+
+class TrustError(ParallaxError):
+    """A file with a certificate, a key or authorities cannot be used; the message names it.
+
+    `missing` is set where there is no such file, which `parallax check` forgives: it may run elsewhere.
+    """
+
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class LogCorrupted(ParallaxError):

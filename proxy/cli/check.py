@@ -12,6 +12,7 @@ from proxy.config.advice import warnings
 from proxy.config.parse import load
 from proxy.config.schema import Config
 from proxy.errors import ConfigError, Problem
+from proxy.supervisor.files import file_problems
 
 
 @click.command("check")
@@ -20,7 +21,8 @@ def command(files: tuple[Path, ...]) -> None:
     """Check configuration files and report every problem at once.
 
     Each problem is a line `file:line: path: message`; warnings say so. Variables are taken from the
-    environment. The exit code is 1 if any file has an error.
+    environment. The exit code is 1 if any file has an error. Certificates and keys are looked at too; one
+    that is not there is a warning, since it may be on another machine.
     """
     failed = False
     for file in files:
@@ -31,8 +33,12 @@ def command(files: tuple[Path, ...]) -> None:
             for problem in error.problems:
                 click.echo(str(problem))
             continue
-        for problem in warnings(config):
-            click.echo(_as_warning(problem))
+        in_files = file_problems(config)
+        for problem in sorted([*warnings(config), *in_files], key=lambda problem: problem.line):
+            click.echo(_as_warning(problem) if problem.severity == "warning" else str(problem))
+        if any(problem.severity == "error" for problem in in_files):
+            failed = True
+            continue
         click.echo(f"{file}: ok, {summary(config)}")
     sys.exit(1 if failed else 0)
 

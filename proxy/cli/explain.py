@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -16,11 +17,15 @@ from proxy.analysis.markup import printable
 from proxy.cli.state import STATE, require
 from proxy.config.parse import load
 from proxy.errors import StateError
+from proxy.http.caller import Caller
+from proxy.http.forwarding import weigh
 from proxy.http.head import Head, read_head
 from proxy.plan.compile import compile_plan
 from proxy.plan.decide import NO_BODY, Body
 from proxy.plan.explain import Explanation, explain
+from proxy.plan.forcing import asks, read_forced
 from proxy.plan.link import LinkedPlan, link_plan
+from proxy.supervisor.files import read_force_key
 
 # As in the worker, which parses no larger body on its loop.
 PARSE_LIMIT_BYTES: Final = 64 * 1024
@@ -33,7 +38,7 @@ UNSENT: Final = "not-sent-yet"
 @click.option("--path", "target", help="path of the request, with its query")
 @click.option("--header", "-H", "headers", multiple=True, metavar="'NAME: VALUE'", help="a header, may be repeated")
 @click.option("--body", type=click.Path(path_type=Path, dir_okay=False), help="a file with the request's body")
-@click.option("--client", default="127.0.0.1", show_default=True, help="address of the client")
+@click.option("--client", default="127.0.0.1", show_default=True, help="address of the connection's other end")
 @click.option("--exchange", help="id of a logged exchange, instead of a request")
 @click.option("--unit", help="the unit: of a logged exchange to decide it again, or instead of the request's own")
 @STATE
@@ -57,7 +62,8 @@ def command(  # noqa: PLR0913 - one parameter for each option
     --unit decides again: the log holds only a keyed hash of the unit.
     """
     epochs = _epochs(state)
-    plan = link_plan(compile_plan(load(config, os.environ), epochs=epochs))
+    parsed = load(config, os.environ)
+    plan = link_plan(compile_plan(parsed, epochs=epochs, force_key=read_force_key(parsed)))
     if exchange is not None:
         require(state)
         _explain_logged(plan, exchange, unit, state, as_json=as_json)
@@ -65,7 +71,11 @@ def command(  # noqa: PLR0913 - one parameter for each option
     if target is None:
         raise click.UsageError("name a request (--path /v2/models/m/infer) or a logged exchange (--exchange ID)")
     head = _read_request(method, target, headers, client)
-    told = explain(plan, head, UNSENT, body=_read_body(body, head), unit=unit)
+    caller = Caller(client, b"", trusted=plan.trust.trusts(client))
+    if not head.is_first_hop:
+        weigh(head, caller, plan.trust.trusts)
+    forced = read_forced(plan, head, caller, time.time()) if asks(head, plan) else None
+    told = explain(plan, head, UNSENT, body=_read_body(body, head), unit=unit, forced=forced)
     if any(shadow.threshold is not None for route in plan.routes for shadow in route.shadows):
         told.sections.append(("note", ["shadows by exchange are sampled by the id that a real request will be given"]))
     _show(told, as_json=as_json)

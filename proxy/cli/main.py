@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "check": "report everything wrong with configuration files",
     "schema": "print the JSON Schema of the configuration",
     "explain": "show how a request is decided, and why",
+    "force": "sign an arm for requests of one's own",
     "pairs": "list what primaries and shadows answered to the same requests",
     "replay": "recompute the live numbers from the log and compare",
     "report": "judge experiments and shadows from the log",

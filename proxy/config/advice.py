@@ -21,6 +21,7 @@ def warnings(config: Config) -> list[Problem]:
     _warn_experiments(config, root)
     _warn_shadows(config, root)
     _warn_endpoints(config, root)
+    _warn_trust(config, root)
     if config.admin.address == "unix" and config.admin.token_file is not None:
         root["admin"]["token_file"].warn(
             "has no effect, the Unix socket is guarded by its file mode and takes no token"
@@ -120,3 +121,19 @@ def _warn_endpoints(config: Config, root: View) -> None:
         for key in ("balance", "ejection", "panic"):
             if view[key].given:
                 view[key].warn("has no effect, there is only one endpoint")
+
+
+def _warn_trust(config: Config, root: View) -> None:
+    for item in root["trust"]["proxies"].items():
+        if item.text in {"0.0.0.0/0", "::/0"}:
+            item.warn("trusts everybody, so any caller may choose its address, name the ranges of your proxies")
+    if config.admin.address == "unix" and config.admin.tls is not None:
+        root["admin"]["tls"].warn("has no effect, the Unix socket is guarded by its file mode")
+    for name, upstream in config.upstreams.items():
+        tls, view = upstream.tls, root["upstreams"][name]["tls"]
+        if tls is None:
+            continue
+        if not tls.verify:
+            view["verify"].warn("off, so anybody in between can answer in its place, give ca to verify by your own")
+            if tls.ca is not None:
+                view["ca"].warn("has no effect, nothing is verified")

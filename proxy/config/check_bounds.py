@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.config.document import View
 from proxy.config.references import check_header_case, section
-from proxy.config.scalars import parse_duration, parse_endpoint, parse_listener, parse_size, split_address
+from proxy.config.scalars import is_unix, parse_duration, parse_endpoint, parse_listener, parse_size, split_address
 from proxy.config.schema import DEFAULT_LISTENER, Admin, Limits, Timeouts
 
 _WILDCARDS = {"0.0.0.0", "::"}
@@ -33,24 +33,29 @@ def _check_listeners(root: View) -> list[tuple[str, int]]:
     callers = [view.read(parse_listener) for view in views] if root["listeners"].given else [DEFAULT_LISTENER]
     views += [root["admin"]["address"], root["admin"]["metrics"]]
     taken: list[tuple[tuple[str, int], str]] = (
-        [] if root["listeners"].given else [(split_address(DEFAULT_LISTENER), "the default listener")]
+        [] if root["listeners"].given else [(_place(DEFAULT_LISTENER), "the default listener")]
     )
     for view in views:
         address = view.read(parse_listener)
         if address is None:
             continue
         for other, where in taken:
-            if overlap(split_address(address), other):
+            if overlap(_place(address), other):
                 view.report(f"got {view.shown}, already taken by {where}")
                 break
         else:
-            taken.append((split_address(address), view.where))
+            taken.append((_place(address), view.where))
     metrics = root["admin"]["metrics"]
     if not metrics.given:
-        clash = next((where for other, where in taken if overlap(split_address(_DEFAULT_METRICS), other)), None)
+        clash = next((where for other, where in taken if overlap(_place(_DEFAULT_METRICS), other)), None)
         if clash is not None:
             metrics.report(f"{_DEFAULT_METRICS} by default, already taken by {clash}, choose another address or off")
-    return [split_address(address) for address in callers if address is not None]
+    return [_place(address) for address in callers if address is not None]
+
+
+def _place(address: str) -> tuple[str, int]:
+    """What an address occupies; a Unix socket has no port, and its path for a host."""
+    return (address, -1) if is_unix(address) else split_address(address)
 
 
 def overlap(one: tuple[str, int], other: tuple[str, int]) -> bool:
@@ -68,7 +73,7 @@ def _check_endpoints(upstream: View, bound: list[tuple[str, int]]) -> None:
         if address in seen:
             view.report(f"got {view.shown}, already given as {seen[address].where}, remove one")
         seen.setdefault(address, view)
-        host, port = split_address(address)
+        host, port = _place(address)
         own = [
             host == listener or (listener in _WILDCARDS and is_local(host))
             for listener, number in bound

@@ -29,18 +29,12 @@ SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "s
 # Protocols in which further requests would come that nobody routes, limits or logs.
 NEVER_UPGRADES = frozenset({"h2c", "h2", "http", "tls", "https"})
 OWN_PREFIX = "x-parallax-"
+MIN_SECRET_CHARS = 32  # whoever holds an encoded plan or its version may guess at a short one
 
 
 def address(parse: Callable[[object], str]) -> Reads:
-    """Host and port."""
-    return Reads(parse, {"type": "string", "pattern": r"^(.+:[0-9]{1,5}|.*\$\{.*)$"})
-
-
-def _loopback(value: object) -> str:
-    found = scalars.parse_listener(value)
-    if not scalars.is_loopback(found):
-        raise Unfit("must be on loopback, such as 127.0.0.1:9901: whoever reaches it can change everything")
-    return found
+    """Host and port, or a Unix socket."""
+    return Reads(parse, {"type": "string", "pattern": r"^(.+:[0-9]{1,5}|unix:/.+|.*\$\{.*)$"})
 
 
 def _method(value: object) -> str:
@@ -142,8 +136,23 @@ def _upgrade(value: object) -> str:
     return found
 
 
+def _server_name(value: object) -> str:
+    found = read_text(value).lower()
+    if not scalars.is_hostname(found) and not scalars.is_ip(found):
+        raise Unfit("must be a host name or an IP address, as the certificate has it")
+    return found
+
+
+def _secret(value: object) -> str:
+    found = read_text(value)
+    if len(found) < MIN_SECRET_CHARS:
+        raise Unfit(f"must have at least {MIN_SECRET_CHARS} characters, such as the output of openssl rand -hex 32")
+    return found
+
+
 _STRING = {"type": "string"}
 UPGRADE = Reads(_upgrade, {"type": "string", "examples": ["websocket"]})
+_VARIABLE = {"type": "string", "pattern": r"\$\{"}
 METHOD = Reads(_method, {"type": "string", "examples": list(METHODS)})
 READABLE_HEADER = Reads(_readable_header, _STRING)
 WRITABLE_HEADER = Reads(_writable_header, _STRING)
@@ -156,7 +165,12 @@ HOST_POLICY = Reads(_host_policy, {"type": "string", "examples": ["preserve", "e
 INSTANT = Reads(scalars.parse_instant, {"type": "string", "format": "date-time"})
 ENDPOINT = address(scalars.parse_endpoint)
 LISTENER = address(scalars.parse_listener)
-LOOPBACK = address(_loopback)
+TCP_LISTENER = address(scalars.parse_tcp_listener)
+SOCKET_MODE = Reads(scalars.parse_mode, {"type": "string", "pattern": r"^0?[0-7]{3}$|\$\{"})
+RANGE = Reads(scalars.parse_range, {"type": "string", "examples": ["10.0.0.0/8", "unix"]})
+TLS_VERSION = Reads(scalars.parse_tls_version, {"anyOf": [{"enum": ["1.2", "1.3", 1.2, 1.3]}, _VARIABLE]})
+SERVER_NAME = Reads(_server_name, _STRING)
+SECRET = Reads(_secret, _STRING)
 TEXT = text(None, "text")
 NAME = text(scalars.NAME, "letters, digits, `.`, `_` or `-`, at most 64")
 WORD = text(re.compile(r"[^\x00-\x1f\x7f]{1,200}"), "1 to 200 characters on one line")

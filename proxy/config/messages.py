@@ -21,6 +21,7 @@ from proxy.config.schema import Config
 _REMEDIES: Final = {
     "address": "give host:port",
     "arms": "give at least one arm",
+    "certificate": "give the PEM file with the certificate and its chain",
     "delta": "give what is added, such as 0.1",
     "dose": "give the fraction of units, such as 5%",
     "endpoints": "give at least one host:port",

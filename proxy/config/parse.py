@@ -18,6 +18,7 @@ from proxy.config.check_experiments import check_experiments
 from proxy.config.check_faults import check_faults
 from proxy.config.check_resilience import check_resilience
 from proxy.config.check_routes import check_routes
+from proxy.config.check_trust import check_trust
 from proxy.config.document import UNSET, Document
 from proxy.config.fault_kinds import AnyFault
 from proxy.config.messages import report_all
@@ -51,7 +52,7 @@ def _settle(document: Document) -> Config:
             config = Config.model_validate(document.data)
         except ValidationError as error:
             report_all(error, document)
-        for check in (check_routes, check_experiments, check_faults, check_bounds, check_resilience):
+        for check in (check_routes, check_experiments, check_faults, check_bounds, check_resilience, check_trust):
             check(document.root)
     if config is None or document.problems:
         raise ConfigError(sorted(dict.fromkeys(document.problems), key=lambda problem: problem.line))

@@ -32,7 +32,13 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110, 
 FIELD_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?", re.ASCII)  # RFC 9110, 5.5, no obs-text
 RECEIVER_REST = re.compile(r"[A-Za-z0-9._:\[\]-]+(?:/[A-Za-z0-9._~/%-]*)?", re.ASCII)
 POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")  # RFC 6901, not the whole document
+UNIX = re.compile(r"unix:/+([^\x00-\x20\x7f]*[^/\x00-\x20\x7f])")
+MODE = re.compile(r"0?[0-7]{3}", re.ASCII)
 LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
+
+
+MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux holds 108 with the final NUL
+MAX_LISTENER_PATH_BYTES = 96  # it is bound under a longer name first
 
 
 class Unfit(ValueError):
@@ -135,9 +141,9 @@ def split_address(text: str) -> tuple[str, int]:
     if not 1 <= int(port) <= 65_535:
         raise Unfit("must have a port between 1 and 65535")
     if bracketed or ":" in host:
-        if not bracketed or not _is_ip(host):
+        if not bracketed or not is_ip(host):
             raise Unfit("must write an IPv6 address in brackets, such as [::1]:8080")
-    elif not _is_ip(host) and not is_hostname(host):
+    elif not is_ip(host) and not is_hostname(host):
         raise Unfit("must name a host or an IP address before the port")
     return host.lower(), int(port)
 
@@ -147,22 +153,47 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_unix(address: str) -> bool:
+    """Whether an address is a Unix socket."""
+    return address.startswith("unix:")
+
+
+def parse_unix(value: str, most: int = MAX_SOCKET_PATH_BYTES) -> str:
+    """A Unix socket in canonical form, `unix:/path`."""
+    found = UNIX.fullmatch(value)
+    if found is None:
+        raise Unfit("must be unix: and an absolute path without blanks, such as unix:/run/model.sock")
+    path = f"/{found[1]}"
+    if len(path.encode()) > most:
+        raise Unfit(f"must have a path of at most {most} bytes")
+    return f"unix:{path}"
+
+
 def parse_endpoint(value: object) -> str:
     """An address to connect to, in canonical form."""
+    if isinstance(value, str) and is_unix(value):
+        return parse_unix(value)
     if not isinstance(value, str):
         raise Unfit("must be host:port, such as 127.0.0.1:9001")
     if "://" in value:
-        raise Unfit("must be host:port without a scheme or a path, such as 127.0.0.1:9001")
+        raise Unfit("must be host:port without a scheme or a path, such as 127.0.0.1:9001; for https give tls")
     return join_address(*split_address(value))
 
 
 def parse_listener(value: object) -> str:
-    """An address to bind, in canonical form: an IP address, or `localhost` for 127.0.0.1."""
+    """An address to bind, in canonical form: an IP address, `localhost` for 127.0.0.1, or a Unix socket."""
+    if isinstance(value, str) and is_unix(value):
+        return parse_unix(value, MAX_LISTENER_PATH_BYTES)
+    return parse_tcp_listener(value)
+
+
+def parse_tcp_listener(value: object) -> str:
+    """An address to bind that has a port."""
     if not isinstance(value, str):
         raise Unfit("must be host:port, such as 0.0.0.0:8080")
     host, port = split_address(value)
     host = "127.0.0.1" if host == "localhost" else host
-    if not _is_ip(host):
+    if not is_ip(host):
         raise Unfit("must be an IP address of this machine and a port, such as 0.0.0.0:8080")
     return join_address(host, port)
 
@@ -170,6 +201,38 @@ def parse_listener(value: object) -> str:
 def is_loopback(address: str) -> bool:
     """Whether a canonical listener address can be reached from this machine only."""
     return ipaddress.ip_address(split_address(address)[0]).is_loopback
+
+
+def parse_mode(value: object) -> int:
+    """The permissions of a file; in quotes, because a bare 0660 is the number 660 in YAML 1.2."""
+    if isinstance(value, str) and MODE.fullmatch(value):
+        return int(value, 8)
+    raise Unfit('must be three octal digits in quotes, such as "0660"')
+
+
+def parse_range(value: object) -> str:
+    """A range of addresses in canonical form, or the word unix for callers on a Unix socket."""
+    if value == "unix":
+        return "unix"
+    if not isinstance(value, str):
+        raise Unfit("must be a range such as 10.0.0.0/8, an IP address, or unix")
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        pass
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise Unfit("must be a range such as 10.0.0.0/8, an IP address, or unix") from None
+    raise Unfit("must have no bits set behind the prefix, such as 10.0.0.0/8")
+
+
+def parse_tls_version(value: object) -> str:
+    """The oldest version of TLS that is spoken; 1.2 may be written as a number."""
+    shown = f"{value:g}" if isinstance(value, float) else value
+    if shown in {"1.2", "1.3"}:
+        return str(shown)
+    raise Unfit("must be 1.2 or 1.3")
 
 
 def parse_instant(value: object) -> float:
@@ -194,7 +257,8 @@ def is_hostname(text: str) -> bool:
     return 0 < len(text) <= 253 and all(LABEL.fullmatch(label) for label in text.split("."))
 
 
-def _is_ip(text: str) -> bool:
+def is_ip(text: str) -> bool:
+    """Whether the text is an IP address without a scope."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -21,22 +21,27 @@ from proxy.config.kinds_of_text import (
     HOST_POLICY,
     KEPT_HEADER,
     LISTENER,
-    LOOPBACK,
     METHOD,
     NAME,
     OUTPUT_PATH,
     PATH,
     POINTER,
+    RANGE,
     READABLE_HEADER,
     RECEIVER,
+    SECRET,
+    SERVER_NAME,
+    SOCKET_MODE,
+    TCP_LISTENER,
     TEXT,
+    TLS_VERSION,
     UPGRADE,
     WORD,
     WRITABLE_HEADER,
 )
 from proxy.config.resilience import Ejection, Fallback, Health, Retries
 from proxy.config.scalars import Unfit
-from proxy.config.shapes import HEADER_RULE, ONE_OR_MORE, Model
+from proxy.config.shapes import HEADER_RULE, ONE_OR_MORE, OPTIONAL, Model
 from proxy.config.values import choice, count, duration, either, flag, fraction, number, size, weight
 from proxy.http.attributes import ACCESS_DEFAULT, ACCESS_FIELDS
 
@@ -51,26 +56,54 @@ Flag = Annotated[bool, flag()]
 DEFAULT_LISTENER = "127.0.0.1:8080"
 
 
+class ListenerTls(Model):
+    """What we show to those who connect, and what we ask of them."""
+
+    certificate: Annotated[str, WORD] = Field(description="PEM file with the certificate and its chain")
+    key: Annotated[str | None, WORD] = Field(
+        default=None, description="PEM file with the private key; by default it is in the certificate's file"
+    )
+    client_ca: Annotated[str | None, WORD] = Field(
+        default=None, description="PEM file with the authorities whose client certificates are accepted (mTLS)"
+    )
+    require_client_certificate: Annotated[bool | None, flag()] = Field(
+        default=None, description="whether a caller must show one; true by default where client_ca is given"
+    )
+    min_version: Annotated[Literal["1.2", "1.3"], TLS_VERSION] = Field(
+        default="1.2", description="oldest version of TLS that is spoken"
+    )
+
+
 class Listener(Model):
     """One address on which callers are served."""
 
     wanted: ClassVar[str] = "host:port, such as 0.0.0.0:8080"
     short_form: ClassVar[str] = "address"
 
-    address: Annotated[str, LISTENER] = Field(description="IP address and port, such as 0.0.0.0:8080 or [::]:8080")
+    address: Annotated[str, LISTENER] = Field(
+        description="IP address and port, such as 0.0.0.0:8080 or [::]:8080, or unix:/path of a socket"
+    )
+    mode: Annotated[int, SOCKET_MODE] = Field(
+        default=0o660, description='permissions of a Unix socket, such as "0660": who may write may send requests'
+    )
+    tls: Annotated[ListenerTls | None, OPTIONAL] = Field(default=None, description="serve https")
 
 
 class Admin(Model):
     """Where Parallax itself is watched and controlled."""
 
-    address: Annotated[str, either("unix", LOOPBACK)] = Field(
+    address: Annotated[str, either("unix", TCP_LISTENER)] = Field(
         default="unix",
-        description="admin API: unix (admin.sock in the state directory) or a loopback address with a token",
+        description="admin API: unix (admin.sock in the state directory), a loopback address with a token, or any "
+        "address with tls",
     )
     token_file: Annotated[str | None, WORD] = Field(
-        default=None, description="bearer token for a loopback address; <state>/admin.token by default"
+        default=None, description="bearer token for an address; <state>/admin.token by default"
     )
-    metrics: Annotated[str, either("off", LISTENER)] = Field(
+    tls: Annotated[ListenerTls | None, OPTIONAL] = Field(
+        default=None, description="serve the admin API by https; with required client certificates it takes no token"
+    )
+    metrics: Annotated[str, either("off", TCP_LISTENER)] = Field(
         default="127.0.0.1:9900", description="read-only /metrics, /healthz and /readyz, or off"
     )
 
@@ -136,6 +169,27 @@ class Timeouts(Model):
     total: Annotated[float, duration(above="0s")] = Field(default=120.0, description="the whole call")
 
 
+class UpstreamTls(Model):
+    """How a model server proves who it is, and how we do; {} verifies it by the authorities of the system."""
+
+    ca: Annotated[str | None, WORD] = Field(
+        default=None, description="PEM file with the authorities to verify by; those of the system by default"
+    )
+    server_name: Annotated[str | None, SERVER_NAME] = Field(
+        default=None, description="name asked for (SNI) and verified; the endpoint's host by default"
+    )
+    certificate: Annotated[str | None, WORD] = Field(
+        default=None, description="PEM file with our client certificate and its chain"
+    )
+    key: Annotated[str | None, WORD] = Field(
+        default=None, description="PEM file with its private key; by default it is in the certificate's file"
+    )
+    verify: Flag = Field(default=True, description="off: encrypt, but take any certificate")
+    min_version: Annotated[Literal["1.2", "1.3"], TLS_VERSION] = Field(
+        default="1.2", description="oldest version of TLS that is spoken"
+    )
+
+
 class Upstream(Model):
     """A named pool of endpoints that serves one model version; host:port alone will do."""
 
@@ -143,8 +197,9 @@ class Upstream(Model):
     short_form: ClassVar[str] = "endpoints"
 
     endpoints: Annotated[list[Annotated[str, ENDPOINT]], ONE_OR_MORE] = Field(
-        min_length=1, description="host:port, one or a list"
+        min_length=1, description="host:port or unix:/path, one or a list"
     )
+    tls: Annotated[UpstreamTls | None, OPTIONAL] = Field(default=None, description="speak https; {} for the defaults")
     timeouts: Timeouts = Field(default=Timeouts(), description="deadlines of one call")
     max_connections: Annotated[int, count(1, 65_535)] = Field(default=256, description="connections per worker")
     max_pending: Annotated[int, count(0, 1_000_000)] = Field(
@@ -157,7 +212,8 @@ class Upstream(Model):
         default=4.0, description="how long an idle connection may wait to be used again"
     )
     host: Annotated[str, HOST_POLICY] = Field(
-        default="preserve", description="Host header sent: preserve the caller's, endpoint, or a literal name"
+        default="preserve",
+        description="Host header sent: preserve the caller's, endpoint (localhost for a Unix socket), or a literal name",
     )
     idempotent: Annotated[bool | None, flag()] = Field(
         default=None,
@@ -430,6 +486,19 @@ class Tracing(Model):
     service: Annotated[str, WORD] = Field(default="parallax", description="service.name of the spans")
 
 
+class Trust(Model):
+    """Whom we believe what they say about others; by default nobody."""
+
+    proxies: Annotated[list[Annotated[str, RANGE]], ONE_OR_MORE] = Field(
+        default=[],
+        description="ranges of addresses, and unix for callers on a Unix socket, whose X-Forwarded-* headers are believed",
+    )
+    force_key: Annotated[str | None, SECRET] = Field(
+        default=None, description="key that signs forced arms, such as ${PARALLAX_FORCE_KEY}"
+    )
+    force_key_file: Annotated[str | None, WORD] = Field(default=None, description="a file with that key")
+
+
 class Config(Model):
     """The configuration of Parallax."""
 
@@ -444,6 +513,7 @@ class Config(Model):
     )
     admin: Admin = Field(default=Admin(), description="where Parallax is watched and controlled")
     limits: Limits = Field(default=Limits(), description="bounds towards callers")
+    trust: Trust = Field(default=Trust(), description="whose word about callers counts")
     upstreams: dict[Annotated[str, NAME], Upstream] = Field(min_length=1, description="the model servers by name")
     routes: list[Route] = Field(min_length=1, description="which request goes where; the first match wins")
     experiments: dict[Annotated[str, NAME], Experiment] = Field(default={}, description="the experiments by name")

@@ -63,6 +63,18 @@ class _OneOrMore(BeforeValidator):
 ONE_OR_MORE: Final = _OneOrMore(_as_list)
 
 
+class _Optional:
+    """A mapping that need not be there; where its key is written, it must hold something."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The mapping, without the null that pydantic would admit."""
+        (schema,) = (each for each in handler(core)["anyOf"] if each.get("type") != "null")
+        return dict(schema)
+
+
+OPTIONAL: Final = _Optional()
+
+
 def _read_header_rule(value: object) -> str | None:
     """The exact value of a header, or None where its presence is enough."""
     if value in ({"present": True}, "present"):

@@ -8,13 +8,19 @@ _HOSTS_KEPT: Final = 64
 
 
 class Caller:
-    """One address that requests come from; `raw` is the address as header bytes."""
+    """One address that requests come from, by http or https; `raw` is the address as header bytes.
 
-    __slots__ = ("_behind", "_via", "address", "raw")
+    The address is empty for callers on a Unix socket. `trusted` says whether what it says about those before it
+    counts.
+    """
 
-    def __init__(self, address: str, via: bytes) -> None:
+    __slots__ = ("_behind", "_via", "address", "raw", "scheme", "trusted")
+
+    def __init__(self, address: str, via: bytes, *, secure: bool = False, trusted: bool = False) -> None:
         self.address = address
         self.raw = address.encode("ascii", "replace")
+        self.scheme = b"https" if secure else b"http"
+        self.trusted = trusted
         self._via = via
         self._behind: dict[bytes, bytes] = {}
 
@@ -32,8 +38,9 @@ class Caller:
         if behind is None:
             if len(self._behind) >= _HOSTS_KEPT:
                 self._behind.clear()
+            said = b"x-forwarded-for: %b\r\n" % self.raw if self.raw else b""
             behind = self._behind[host] = (
-                b"\r\nvia: 1.1 %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: http\r\nx-forwarded-host: %b\r\n\r\n"
-                % (self._via, self.raw, host)
+                b"\r\nvia: 1.1 %b\r\n%bx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\n\r\n"
+                % (self._via, said, self.scheme, host)
             )
         return behind

@@ -38,6 +38,8 @@ FORWARDED_FOR: Final = 9
 VIA: Final = 10
 UPGRADE: Final = 11
 BAD_HOST: Final = 12
+FORWARDED: Final = 13  # what a proxy says of a caller; passes on only if it is believed (`forwarding`)
+FORCE: Final = 14
 _KINDS: Final = {
     b"host": HOST,
     b"content-length": LENGTH,
@@ -57,10 +59,13 @@ _KINDS: Final = {
     b"te": STRIP,
     b"trailer": STRIP,
     b"http2-settings": STRIP,
-    b"x-forwarded-host": STRIP,
-    b"x-forwarded-proto": STRIP,
+    b"forwarded": FORWARDED,
+    b"x-real-ip": FORWARDED,
+    b"x-parallax-force": FORCE,
+    b"x-parallax-force-signature": FORCE,
 }
 OURS: Final = b"x-parallax-"
+_SAID_BY_PROXIES: Final = b"x-forwarded-"
 _MEMO_LINES: Final = 8192
 _MEMO_LINE_BYTES: Final = 256
 # A host and a port that is none or digits (RFC 3986 section 3.2): a name, IPv4 or IPv6 in brackets, not empty.
@@ -90,7 +95,9 @@ def make_field(name: bytes, value: bytes) -> Field:
     if kind == PASS:
         # Servers that hand fields to programs as variables (RFC 3875 section 4.1.18) read `_` as `-`.
         alias = name.replace(b"_", b"-")
-        if name.startswith(OURS) or alias.startswith(OURS) or _KINDS.get(alias, kind) not in (PASS, NOTED):
+        if name.startswith(_SAID_BY_PROXIES):
+            kind = FORWARDED
+        elif alias.startswith((OURS, _SAID_BY_PROXIES)) or _KINDS.get(alias, kind) not in (PASS, NOTED):
             kind = STRIP
     elif kind == HOST:
         if not valid_host(value):

@@ -36,13 +36,16 @@ class Head:
     """What a request asks, before its body. `path` excludes the query; both keep their escapes.
 
     `fields` is every field that came; `lines` are those that go upstream, as whole lines; `length` is the
-    declared Content-Length. `is_first_hop` holds while no proxy before us has left its mark. Made for every request: slots, not frozen.
+    declared Content-Length. `is_first_hop` holds while no proxy before us has left its mark.
+    `peer` is the caller's address: empty on a Unix socket, and once the head is weighed (`forwarding`) that of
+    whom a trusted proxy speaks for. `forces` says that it asks for an arm. Made for every request: slots, not frozen.
     """
 
     __slots__ = (
         "chunked",
         "expect",
         "fields",
+        "forces",
         "forwarded_for",
         "host",
         "is_first_hop",
@@ -75,7 +78,7 @@ class Head:
         self.length = self.expect = self.request_id = None
         self.forwarded_for = self.via = self.upgrade = b""
         self.nominated = _NO_NAMES
-        self.chunked = False
+        self.chunked = self.forces = False
         self.is_first_hop = True
         self.length_line = b""
         self.keep_alive = self.version == "1.1"
@@ -197,6 +200,10 @@ def sort_fields(start: Start, fields: list[Field], peer: str) -> Head | str:  # 
         elif kind == kinds.VIA:
             head.is_first_hop = False
             head.via = head.via + b", " + value if head.via else value
+        elif kind == kinds.FORWARDED:
+            head.is_first_hop = False
+        elif kind == kinds.FORCE:
+            head.forces = True
         elif kind == kinds.EXPECT:
             head.expect = value
         elif kind == kinds.UPGRADE:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
+from proxy.http.caller import Caller
 from proxy.http.fields import OURS, Header, connection_tokens, word
+from proxy.http.forwarding import forwarding_lines
 from proxy.http.head import PERSISTENCE, Head, passing_lines
 
 # A degraded answer is another answer: what identifies or digests the old one goes (RFC 9530, RFC 9110 8.8.3).
@@ -26,7 +28,7 @@ def request_head(
     *,
     host: bytes,
     request_id: bytes,
-    peer: bytes,
+    caller: Caller,
     via: bytes,
     framing: bytes,
     drop: frozenset[bytes] = _NO_NAMES,
@@ -36,12 +38,13 @@ def request_head(
 
     Args:
         host: the Host to send.
+        caller: whose connection it came on.
         framing: `content-length: N` or `transfer-encoding: chunked` with its line end, or nothing.
         drop: further lower-case names to leave out.
         extra: complete header lines to add.
     """
     lines = passing_lines(head.fields, head.nominated | drop) if drop else head.lines
-    forwarded, vias = head.forwarded_for, head.via
+    vias = head.via
     return b"".join(
         (
             head.start_line,
@@ -54,11 +57,8 @@ def request_head(
             b"\r\nvia: ",
             vias + b", 1.1 " if vias else b"1.1 ",
             via,
-            b"\r\nx-forwarded-for: ",
-            forwarded + b", " + peer if forwarded else peer,
-            b"\r\nx-forwarded-proto: http\r\nx-forwarded-host: ",
-            head.host,
             b"\r\n",
+            forwarding_lines(head, caller),
             extra,
             b"\r\n",
         )

@@ -85,7 +85,7 @@ class AccessLog:
                     exchange_id,
                     None if head.request_id is None else x.request_id.decode("latin-1"),
                     trace,
-                    x.prepared.caller.address,
+                    head.peer or None,
                     agent,
                     head.version,
                     head.method,
@@ -125,7 +125,7 @@ class AccessLog:
         found: dict[str, object] = {
             a.TIME: self._moment(now_s),
             a.EXCHANGE_ID: request_id,
-            a.CLIENT_ADDRESS: caller,
+            a.CLIENT_ADDRESS: caller or None,
             a.STATUS: status,
             a.ERROR_TYPE: error_type,
             a.DETAIL: detail,

@@ -34,6 +34,7 @@ from proxy.plan.hashing import hash32
 from proxy.plan.link import LinkedPlan, LinkedShadow
 
 if TYPE_CHECKING:
+    from proxy.net.arrival import Arrival
     from proxy.net.downstream import Downstream
     from proxy.net.exchange import Exchange
 
@@ -60,6 +61,7 @@ class Core:
         self.admits = 0
         self.max_connections = 0
         self.descriptors = 1 << 30
+        self.arrivals: set[Arrival] = set()
         self.draining = False
         # Whether answers say `Connection: close`: all while draining, or as many as are to be shed.
         self.closing = False
@@ -71,7 +73,7 @@ class Core:
         self._leaving: list[ShadowRunner] = []
         self._hashes: dict[str, str] = {}
         self._hash_key = b""
-        self._callers: dict[str, Caller] = {}
+        self._callers: dict[tuple[str, bool], Caller] = {}
         self.recognised = Recognised()
         self.judge = Judge()
         self.plan = plan
@@ -105,6 +107,7 @@ class Core:
         self.answer_tail = b"\r\nvia: 1.1 %b\r\n" % self.via
         for caller in [*self._callers.values(), *(connection.caller for connection in self.connections)]:
             caller.use_via(self.via)
+            caller.trusted = plan.trust.trusts(caller.address)
         self.recognised.forget()
         if self.log is not None:
             self.log.settings = plan.data.log
@@ -156,13 +159,14 @@ class Core:
                 pool.fitness.watch(checks, now)
         return pool
 
-    def caller(self, address: str) -> Caller:
-        """The caller that all connections from `address` share."""
-        caller = self._callers.get(address)
+    def caller(self, address: str, *, secure: bool = False) -> Caller:
+        """The caller that all connections from `address` share, by https if `secure`; empty for a Unix socket."""
+        caller = self._callers.get((address, secure))
         if caller is None:
             if len(self._callers) >= _CALLERS_KEPT:
                 self._callers.clear()
-            caller = self._callers[address] = Caller(address, self.via)
+            trusted = self.plan.trust.trusts(address)
+            caller = self._callers[address, secure] = Caller(address, self.via, secure=secure, trusted=trusted)
         return caller
 
     def prepare(self, caller: Caller, head: Head) -> Prepared:

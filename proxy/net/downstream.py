@@ -209,8 +209,9 @@ class Downstream(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         core = self.core
         self.transport.set_write_buffer_limits(high=core.limits.connection_buffer_bytes)
+        secure = self.transport.get_extra_info("sslcontext") is not None
         address = self.transport.get_extra_info("peername")
-        self.caller = core.caller(address[0] if isinstance(address, tuple) else "unix")
+        self.caller = core.caller(address[0] if isinstance(address, tuple) else "", secure=secure)
         core.connections.add(self)
         excess = len(core.connections) - core.max_connections
         if excess > 0:

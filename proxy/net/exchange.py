@@ -12,6 +12,7 @@ The usual exchange is a whole small request and a whole small answer; `_send_who
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,7 @@ from proxy.net.retries import Failure
 from proxy.net.tries import Tries
 from proxy.net.upstream import CALLER_SLOW, UpstreamConnection
 from proxy.plan.decide import NO_BODY, Body, decide
+from proxy.plan.forcing import read_forced
 from proxy.plan.hashing import passes_gate
 from proxy.plan.tracing import our_header
 from proxy.predictions.recognise import is_predict_path
@@ -306,7 +308,10 @@ class Exchange:
             decision = settled
             limit = prepared.capture_limit
         else:
-            decision = decide(plan, self.head, self.exchange_id, body=body, faults=faults, route=prepared.route)
+            arms = self._forced_arms() if prepared.forces else {}
+            decision = decide(
+                plan, self.head, self.exchange_id, body=body, faults=faults, route=prepared.route, forced=arms
+            )
             limit = capture_limit(plan, decision)
         self.decision = decision
         if decision.refusal is not None:
@@ -330,6 +335,13 @@ class Exchange:
             self._injection.begin()
         else:
             self.forward()
+
+    def _forced_arms(self) -> Mapping[str, int]:
+        """The arms that the request asks for, as far as it is believed."""
+        forced = read_forced(self.prepared.plan, self.head, self._down.caller, self.ts)
+        for result in forced.results:
+            self.core.counters.add("forced_arms", result)
+        return forced.arms
 
     def answer_injected(self, abort: Abort) -> None:
         """Answer with what an injected abort says."""
@@ -448,7 +460,7 @@ class Exchange:
             head,
             host=connection.host_header(head),
             request_id=self.request_id,
-            peer=self._down.caller.raw,
+            caller=self._down.caller,
             via=self.core.via,
             framing=framing,
             drop=drop,

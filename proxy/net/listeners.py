@@ -69,7 +69,11 @@ class Listeners:
         for listener, sock in sockets:
             sock.setblocking(False)  # noqa: FBT003 - the signature of the standard library
             factory = self._factory_of(listener)
-            self._servers.append(await self._loop.create_server(factory, sock=sock, backlog=BACKLOG))
+            if sock.family == socket.AF_UNIX:
+                server = await self._loop.create_unix_server(factory, sock=sock, backlog=BACKLOG)
+            else:
+                server = await self._loop.create_server(factory, sock=sock, backlog=BACKLOG)
+            self._servers.append(server)
             self._open.append((listener, sock))
 
     def close(self) -> None:

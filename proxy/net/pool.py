@@ -22,6 +22,7 @@ from proxy.net.ejection import Outlier
 from proxy.net.fitness import Fitness
 from proxy.net.report import report_failure
 from proxy.net.retries import RetryPolicy
+from proxy.net.transport import connect, read_label
 from proxy.net.upstream import BUFFER_BYTES, CALLER_SLOW, Leg, UpstreamConnection
 from proxy.net.wheel import Wheel
 from proxy.plan.data import Upstream
@@ -33,7 +34,7 @@ HEADS_RENEWED_S: Final = 10.0
 
 
 class Endpoint:
-    """One host and port of an upstream; `fit` while requests may go there."""
+    """One host and port, or Unix socket, of an upstream; `fit` while requests may go there."""
 
     __slots__ = ("fit", "host", "host_header", "idle", "in_use", "label", "outlier", "port")
 
@@ -41,10 +42,7 @@ class Endpoint:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.host_header = label.encode("latin-1")
-        host, _, port = label.rpartition(":")
-        self.host = host.strip("[]")
-        self.port = int(port)
+        self.host, self.port, self.host_header = read_label(label)
         self.idle: list[UpstreamConnection] = []
         self.in_use = 0
         self.fit = True
@@ -320,7 +318,9 @@ class Pool:
         timeout = self.connect_s
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await self._loop.create_connection(factory, endpoint.host, endpoint.port)
+                connection = await connect(
+                    self._loop, factory, host=endpoint.host, port=endpoint.port, tls=self.data.tls
+                )
         except TimeoutError:
             self._not_connected(
                 endpoint,
@@ -328,11 +328,8 @@ class Pool:
                 UpstreamError("connect_timeout", 504, f"no connection to the upstream within {timeout:g} s"),
             )
             return
-        except (OSError, UnicodeError) as error:  # UnicodeError: not a host name
-            reason = getattr(error, "strerror", None) or str(error)
-            self._not_connected(
-                endpoint, ticket, UpstreamError("connect_failed", 502, f"cannot connect to the upstream: {reason}")
-            )
+        except UpstreamError as error:
+            self._not_connected(endpoint, ticket, error)
             return
         leg = ticket.take()
         if connection.closed:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.exchange.templates import ExchangeTemplate
 from proxy.http.caller import Caller
+from proxy.http.forwarding import weigh
 from proxy.http.head import Head
 from proxy.http.outgoing import REQUEST_ID
 from proxy.http.upgrade import wanted_upgrade
 from proxy.plan.decide import find_route, settle
+from proxy.plan.forcing import asks
 
 if TYPE_CHECKING:
     from proxy.net.counters import Series
@@ -41,7 +43,8 @@ Refusal = tuple[int, str, str]
 class Prepared:
     """What is known of a request from its head.
 
-    `settled` is the decision if nothing about it hangs on the exchange id or the body and no fault is live;
+    `settled` is the decision if nothing about it hangs on the exchange id or the body and no fault is live (a
+    head that `forces` an arm is judged each time, since signatures expire);
     then `pool` is its upstream's, `capture_limit` its bound, and `before` and `behind` are the head as it goes
     upstream, around the request id, where that is the same for every endpoint. `request_id` is the caller's own,
     `length` the bytes of the body. `usual` says that nothing is left to decide while no fault is live, and `captures`
@@ -58,6 +61,7 @@ class Prepared:
         "captures",
         "copies",
         "expects",
+        "forces",
         "head",
         "is_head",
         "keep_alive",
@@ -78,6 +82,9 @@ class Prepared:
     )
 
     def __init__(self, plan: LinkedPlan, caller: Caller, head: Head) -> None:
+        if not head.is_first_hop:
+            weigh(head, caller, plan.trust.trusts)
+        self.forces = asks(head, plan)
         self.plan = plan
         self.caller = caller
         self.head = head
@@ -115,8 +122,8 @@ class Prepared:
             self.refusal = (417, "expectation_failed", "the only expectation understood is 100-continue")
 
     def settle(self) -> Decision | None:
-        """Decide beforehand, where nothing hangs on the exchange id, the body or a fault."""
-        if self.route is not None and self.refusal is None:
+        """Decide beforehand, where nothing hangs on the exchange id, the body, a fault or the time of day."""
+        if self.route is not None and self.refusal is None and not self.forces:
             self.settled = settle(self.plan, self.head, self.route)
             if self.settled is not None:
                 self.capture_limit = capture_limit(self.plan, self.settled)

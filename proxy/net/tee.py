@@ -242,7 +242,7 @@ class ShadowLeg:
             head,
             host=connection.host_header(head),
             request_id=_REQUEST_ID_MARK,
-            peer=self._prepared.caller.raw,
+            caller=self._prepared.caller,
             via=runner.core.via,
             framing=b"content-length: %d\r\n" % self._size if self._size or head.method == "POST" else b"",
             drop=drop,
@@ -310,7 +310,7 @@ class ShadowLeg:
     def on_failure(self, error: UpstreamError, connection: UpstreamConnection | None) -> None:  # noqa: ARG002
         """No complete answer came."""
         self._ticket = None
-        if error.error_type in ("connect_failed", "connect_timeout", "upstream_overloaded"):
+        if error.error_type in ("connect_failed", "connect_timeout", "upstream_overloaded", "upstream_tls"):
             self.end("unavailable", error.error_type)
         elif error.error_type == "upstream_timeout":
             self.end("timeout", error.error_type)

@@ -24,6 +24,7 @@ from proxy.http.fields import Header
 from proxy.http.head import Head
 from proxy.http.outgoing import AnswerHead
 from proxy.net.report import report_failure
+from proxy.net.transport import unanswered
 
 if TYPE_CHECKING:
     from proxy.net.pool import Endpoint, Pool
@@ -83,6 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         "deadline",
         "done",
         "due",
+        "ended",
         "endpoint",
         "error",
         "head_complete",
@@ -108,7 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.parser: httptools.HttpResponseParser | None = None
         self.leg: Leg | None = None
         self.uses = 0
-        self.closed = False
+        self.closed = self.ended = False
         self.write_paused = False
         self.keepalive_s = pool.data.keepalive_s
         self.deadline = inf
@@ -354,7 +356,11 @@ class UpstreamConnection(asyncio.Protocol):
         leg.on_failure(error, self)
 
     def eof_received(self) -> None:
-        """The upstream will send no more: the connection is not to be reused from here on."""
+        """The upstream will send no more: the connection is not to be reused from here on.
+
+        Over TLS this comes with close_notify alone; an end without it may be somebody else's cut (RFC 9112, 9.8).
+        """
+        self.ended = True
         if self.leg is None:
             self.closed = True
 
@@ -364,7 +370,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = inf
         leg = self.leg
         if leg is not None and not self.done:
-            if self.head_complete and self.close_delimited and exc is None:
+            if self.head_complete and self.close_delimited and self.ended and exc is None:
                 self.done = True
                 self._tell(leg)
             elif self.head_complete:
@@ -376,7 +382,7 @@ class UpstreamConnection(asyncio.Protocol):
                     leg, UpstreamError("upstream_incomplete", 502, "the upstream closed in the middle of its head")
                 )
             else:
-                self._blame(leg, UpstreamError("upstream_closed", 502, "the upstream closed without an answer"))
+                self._blame(leg, unanswered(exc))
         self.transport = self.parser = None
         self.pool.give_up(self)
 

@@ -42,11 +42,14 @@ from proxy.control.messages import (
     Stats,
     TakePlace,
 )
+from proxy.errors import TrustError
 from proxy.net.access import AccessLog
+from proxy.net.arrival import Arrival
 from proxy.net.core import Core
 from proxy.net.descriptors import raise_limit, warning
 from proxy.net.downstream import Downstream
 from proxy.net.endpoint_stats import endpoint_samples, failed_checks
+from proxy.net.identity import LOOK_EVERY_S, identities
 from proxy.net.linewriter import LineWriter
 from proxy.net.listeners import Listeners
 from proxy.net.logwriter import LogWriter
@@ -63,7 +66,13 @@ _EMPTY: Final = Plan(upstreams={}, routes=[])
 
 
 def _link(data: bytes) -> LinkedPlan:
-    return link_plan(decode_plan(data))
+    """Link a plan and read the files that it names, off the loop."""
+    plan = link_plan(decode_plan(data))
+    identities.keep([upstream.tls for upstream in plan.upstreams.values() if upstream.tls is not None])
+    for listener in plan.data.listeners:
+        if listener.tls is not None:
+            identities.server(listener.tls)
+    return plan
 
 
 class Worker:
@@ -87,6 +96,7 @@ class Worker:
         self._warned = ""
         self._listeners = Listeners(loop, self._factory, self._own, fds)
         self._plan_version = ""
+        self._untaken: NewPlan | None = None
         self._leases: Lease = Lease()
         self._lease_timer: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
@@ -102,6 +112,7 @@ class Worker:
         """Serve until drained."""
         self._own(self._channel.run())
         self._own(self._report())
+        self._own(self._watch_certificates())
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
         await self._done.wait()
@@ -155,7 +166,9 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - the plan barrier: a plan that cannot be linked is refused
                 report_failure("take plan", error)
                 self._channel.send(PlanTaken(message.version, f"{type(error).__name__}: {error}"))
+                self._untaken = message if isinstance(error, TrustError) else None
                 return
+            self._untaken = None
             self._plan_version = message.version
             await self._listen()
             gc.collect()
@@ -207,8 +220,15 @@ class Worker:
             await self._listen()
             self._send_stats()
 
-    def _factory(self, _listener: int) -> Callable[[], Downstream]:
-        return lambda: Downstream(self._core)
+    def _factory(self, listener: int) -> Callable[[], asyncio.Protocol]:
+        """What serves a connection of the listener of this number, as the plan has it."""
+        core = self._core
+        listeners = core.plan.data.listeners
+        tls = listeners[listener].tls if listeners else None
+        if tls is None:
+            return lambda: Downstream(core)
+        identity = identities.server(tls)
+        return lambda: Arrival(core, identity)
 
     async def _listen(self) -> None:
         if self._index != SPARE and not self._listeners.accepting and not self._core.draining:
@@ -219,6 +239,20 @@ class Worker:
             await self._loop.run_in_executor(None, self._listeners.hand_over, path)
         except OSError as error:
             report_failure("handing over the listening sockets", error)
+
+    async def _watch_certificates(self) -> None:
+        """Look at the files of certificates, and again at those that a plan could not be taken for."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            results: list[str] = []
+            try:
+                await self._loop.run_in_executor(None, identities.look, results.append)
+            except Exception as error:  # noqa: BLE001 - the control-loop barrier: the next look must come
+                report_failure("look at certificates", error)
+            for result in results:
+                self._core.counters.add("certificate_reloads", result)
+            if self._untaken is not None:
+                await self._take_plan(self._untaken)
 
     def _renew_leases(self) -> None:
         core = self._core
@@ -315,7 +349,7 @@ class Worker:
 
     def _maybe_finish(self) -> None:
         core = self._core
-        if not core.draining or core.connections:
+        if not core.draining or core.connections or core.arrivals:
             return
         if self._listeners.adopting or any(runner.active or runner.waiting for runner in core.shadow_runners):
             # Nobody tells when these are done: look again until they are or the deadline ends them.
@@ -326,6 +360,8 @@ class Worker:
     def _finish(self) -> None:
         if self._done.is_set() or monotonic() < self._drain_deadline - 1e-3:
             return
+        for arrival in list(self._core.arrivals):
+            arrival.abort()
         for connection in list(self._core.connections):
             idle = connection.current is None
             self._core.counters.add("closed_connections", "drain_idle" if idle else "drain_open")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from proxy.config import fault_kinds, schema
-from proxy.config.scalars import split_address
+from proxy.config.scalars import is_unix, split_address
 from proxy.config.schema import Config
 from proxy.config.sharing import shared_with
 from proxy.plan import data
@@ -22,7 +22,7 @@ from proxy.predictions import rules
 
 
 class Address(msgspec.Struct, frozen=True):
-    """A socket to bind; the host is an IP address without brackets."""
+    """A socket to bind; the host is an IP address without brackets, or unix:/path with the port 0."""
 
     host: str
     port: int
@@ -61,13 +61,16 @@ class Deployment(msgspec.Struct, frozen=True):
     tracing: data.Tracing | None = None
 
 
-def compile_plan(config: Config, *, epochs: Mapping[str, int] | None = None, unit_key: bytes = b"") -> data.Plan:
+def compile_plan(
+    config: Config, *, epochs: Mapping[str, int] | None = None, unit_key: bytes = b"", force_key: bytes = b""
+) -> data.Plan:
     """The plan of a configuration.
 
     Args:
         config: as parsed, so every reference in it holds.
         epochs: the allocation epoch by experiment; 1 where none is given.
         unit_key: the secret under which units are hashed for the log.
+        force_key: the content of `trust.force_key_file`, where the configuration names one.
     """
     epochs = epochs or {}
     plan = data.Plan(
@@ -81,6 +84,8 @@ def compile_plan(config: Config, *, epochs: Mapping[str, int] | None = None, uni
         access_log=_access_log(config.access_log),
         # What is only exported is no business of a worker, and changing it no new plan.
         tracing=_tracing(config.tracing) if config.tracing.propagate == "ours" else None,
+        listeners=[data.Listener(each.address, each.mode, listener_tls(each.tls)) for each in config.listeners],
+        trust=data.Trust(config.trust.proxies, (config.trust.force_key or "").encode() or force_key),
     )
     # Epochs and keys belong to a state directory, not to the file, so the version leaves them out.
     version = hashlib.blake2b(data.encode_plan(plan)).hexdigest()[:12]
@@ -134,7 +139,35 @@ def allocation_fingerprint(experiment: data.Experiment) -> str:
 
 
 def _address(text: str) -> Address:
-    return Address(*split_address(text))
+    return Address(text, 0) if is_unix(text) else Address(*split_address(text))
+
+
+def listener_tls(tls: schema.ListenerTls | None) -> data.ListenerTls | None:
+    """What a listener shows and asks for; a client certificate is required unless that is switched off."""
+    if tls is None:
+        return None
+    required = tls.require_client_certificate
+    return data.ListenerTls(
+        certificate=tls.certificate,
+        key=tls.key,
+        client_ca=tls.client_ca,
+        require_client_certificate=tls.client_ca is not None if required is None else required,
+        min_version=tls.min_version,
+    )
+
+
+def upstream_tls(tls: schema.UpstreamTls | None) -> data.UpstreamTls | None:
+    """How an upstream is verified."""
+    if tls is None:
+        return None
+    return data.UpstreamTls(
+        ca=tls.ca,
+        server_name=tls.server_name,
+        certificate=tls.certificate,
+        key=tls.key,
+        verify=tls.verify,
+        min_version=tls.min_version,
+    )
 
 
 def _upstream(name: str, upstream: schema.Upstream) -> data.Upstream:
@@ -159,6 +192,7 @@ def _upstream(name: str, upstream: schema.Upstream) -> data.Upstream:
         health=compile_health(upstream.health),
         ejection=compile_ejection(upstream.ejection),
         retries=compile_retries(upstream.retries),
+        tls=upstream_tls(upstream.tls),
     )
 
 

@@ -28,8 +28,53 @@ class Timeouts(Struct, frozen=True):
     total_s: float = 120.0
 
 
+class ListenerTls(Struct, frozen=True):
+    """The files by which we prove who we are, and by which callers do. `key` None: it is in `certificate`.
+
+    `min_version` is "1.2" or "1.3". The files are read where they are used, and again when they change.
+    """
+
+    certificate: str
+    key: str | None = None
+    client_ca: str | None = None
+    require_client_certificate: bool = False
+    min_version: str = "1.2"
+
+
+class UpstreamTls(Struct, frozen=True):
+    """How an upstream is verified, and by which files we prove who we are.
+
+    `ca` None: the authorities of the system. `server_name` None: the host of the endpoint.
+    """
+
+    ca: str | None = None
+    server_name: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    verify: bool = True
+    min_version: str = "1.2"
+
+
+class Listener(Struct, frozen=True):
+    """An address on which callers are served: host:port or unix:/path, then with the mode of its file."""
+
+    address: str
+    mode: int = 0o660
+    tls: ListenerTls | None = None
+
+
+class Trust(Struct, frozen=True):
+    """Whose word about callers counts: ranges of addresses, "unix" for callers on a Unix socket; nobody's by default.
+
+    `force_key` signs forced arms; empty where no signature is believed.
+    """
+
+    proxies: list[str] = []
+    force_key: bytes = b""
+
+
 class Upstream(Struct, frozen=True):
-    """A named pool of endpoints that serves one model version.
+    """A named pool of endpoints (host:port or unix:/path) that serves one model version.
 
     `host` is the Host header sent: "preserve" the caller's, "endpoint", or a literal name.
     `idempotent` None means: safe methods and recognised predict paths. `keepalive_s` is how long an
@@ -52,6 +97,7 @@ class Upstream(Struct, frozen=True):
     health: Health | None = None
     ejection: Ejection | None = None
     retries: Retries | None = None
+    tls: UpstreamTls | None = None
 
 
 class Match(Struct, frozen=True):
@@ -291,7 +337,7 @@ class Tracing(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """Everything a worker decides by."""
+    """Everything a worker decides by. `listeners` stand in the order of the sockets that a worker inherits."""
 
     upstreams: dict[str, Upstream]
     routes: list[Route]
@@ -302,6 +348,8 @@ class Plan(Struct, frozen=True):
     log: LogSettings = LogSettings()
     access_log: AccessLog | None = None
     tracing: Tracing | None = None
+    listeners: list[Listener] = []
+    trust: Trust = Trust()
     via: str = "parallax"
     version: str = ""
     unit_key: bytes = b""

@@ -1,14 +1,15 @@
 """The decision: one pure, total function from a plan and a request to everything that will be done.
 
-Order per experiment, each exit with its reason: killed, no unit, opted out, override, traffic
-allocation, arm. (Prerequisites, targeting, holdout and layer slot have their place between override
+Order per experiment, each exit with its reason: killed, opted out, override (forced by the request),
+no unit, override (of the unit), traffic allocation, arm. (Prerequisites, targeting, holdout and layer slot have their place between override
 and allocation.) Nothing is drawn at random: sampling hashes (salt, exchange id), so a logged exchange
 can be decided again and gives the same answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from proxy.http.head import Head
@@ -25,6 +26,7 @@ from proxy.plan.link import (
     LinkedShadow,
 )
 
+_NOTHING_FORCED: Final[Mapping[str, int]] = MappingProxyType({})
 _SHADOWED_BY_DEFAULT: Final = frozenset(("GET", "HEAD", "POST"))
 
 
@@ -57,6 +59,7 @@ def decide(
     body: Body = NO_BODY,
     faults: Sequence[tuple[LinkedFault, bool]] = (),
     route: LinkedRoute | None = None,
+    forced: Mapping[str, int] = _NOTHING_FORCED,
 ) -> Decision:
     """Decide everything about one exchange.
 
@@ -67,6 +70,7 @@ def decide(
         body: the parsed body where the route's unit may lie in it.
         faults: live faults, each with whether it is running (True) or washing out (False).
         route: the route, where it is known already.
+        forced: the index of the arm by experiment, where the request asked for one and is believed.
 
     Returns:
         The decision; `refusal` is set when no upstream is to be asked.
@@ -86,12 +90,14 @@ def decide(
             decision.upstream = route.data.upstream
             decision.refusal = (400, "no_unit", f"this route needs a unit: {sources} ({reason})")
             return decision
-        decision = _place(route, None, reason, exchange_id)
+        decision = _place(route, None, reason, exchange_id, forced)
+    elif forced:
+        decision = _place(route, unit, reason, exchange_id, forced)
     else:
         # A memo, not a state: where the experiments put a unit is a function of the plan and the unit.
         known = route.memo.get(unit)
         if known is None or known.unit_reason != reason:
-            known = _place(route, unit, reason, exchange_id)
+            known = _place(route, unit, reason, exchange_id, forced)
             if len(route.memo) >= MEMO_UNITS:
                 route.memo.clear()
             route.memo[unit] = known
@@ -152,14 +158,16 @@ def _is_text(unit: str) -> bool:
     return True
 
 
-def _place(route: LinkedRoute, unit: str | None, reason: str, exchange_id: str) -> Decision:
+def _place(route: LinkedRoute, unit: str | None, reason: str, exchange_id: str, forced: Mapping[str, int]) -> Decision:
     """Where the experiments of a route put a unit; without one, where its policy puts the exchange."""
     decision = Decision(route)
     decision.unit, decision.unit_reason = unit, reason
     upstream, fallback = route.data.upstream, route.fallback
     assignments = []
     for experiment in route.experiments:
-        index, why = _choose(experiment, unit, exchange_id, draws=route.data.no_unit == "random")
+        index, why = _choose(
+            experiment, unit, exchange_id, forced.get(experiment.data.name), draws=route.data.no_unit == "random"
+        )
         assignments.append(experiment.by_reason[index, why])
         if experiment.chooses:
             decision.arm = experiment.labels[index]
@@ -171,16 +179,20 @@ def _place(route: LinkedRoute, unit: str | None, reason: str, exchange_id: str) 
     return decision
 
 
-def _choose(experiment: LinkedExperiment, unit: str | None, exchange_id: str, *, draws: bool) -> tuple[int, str]:
+def _choose(
+    experiment: LinkedExperiment, unit: str | None, exchange_id: str, forced: int | None, *, draws: bool
+) -> tuple[int, str]:
     """The index of the arm and the reason, by the first exit that applies."""
     if not experiment.data.enabled:
         return experiment.control, "killed"
+    if unit in experiment.opt_out:
+        return experiment.control, "opted_out"
+    if forced is not None:
+        return forced, "override"
     if unit is None:
         if draws:
             return choose_arm(experiment.arms, exchange_id), "random"
         return experiment.control, "no_unit"
-    if unit in experiment.opt_out:
-        return experiment.control, "opted_out"
     if unit in experiment.overrides:
         return experiment.overrides[unit], "override"
     if experiment.traffic_threshold is not None and not passes_gate(

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 ASSIGNED: Final = "assigned"
 
-# Every exit of an assignment, in the order in which they are tried.
+# Every exit of an assignment; `override` comes before `no_unit` where the request itself forces the arm.
 REASONS: Final = {
     "killed": "the experiment is switched off, so its control arm serves",
     "no_unit": "the request carries no unit, so the control arm serves",
     "random": "the request carries no unit, so it was drawn by itself and is left out of analysis",
     "opted_out": "the unit has opted out, so the control arm serves",
-    "override": "the unit stands in the overrides",
+    "override": "the request forced the arm, or the unit stands in the overrides",
     "not_allocated": "the unit is outside the experiment's traffic, so the control arm serves",
     ASSIGNED: "the unit was randomised",
 }

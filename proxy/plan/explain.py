@@ -6,12 +6,14 @@ Units are hashed as they are, so an explanation is for the operator's eyes only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import log
 
 from proxy.http.head import Head
 from proxy.plan.decide import Body, decide, find_route, shadow_method_allowed
 from proxy.plan.decision import ASSIGNED, REASONS, Assignment, Decision
+from proxy.plan.forcing import RESULTS, Forced
 from proxy.plan.hashing import GATE_TOTAL, hash32, passes_gate
 from proxy.plan.link import LinkedExperiment, LinkedPlan, LinkedRoute, LinkedShadow
 from proxy.predictions.recognise import is_predict_path
@@ -44,6 +46,7 @@ def explain(
     body: Body,
     route: LinkedRoute | None = None,
     unit: str | None = None,
+    forced: Forced | None = None,
 ) -> Explanation:
     """Decide `head` under `plan` and say why.
 
@@ -54,16 +57,22 @@ def explain(
         body: the body as far as it is read for a unit.
         route: the route, where the log knows it.
         unit: the unit, where the operator supplies it instead of the request.
+        forced: what became of the arms that the request asks for, if it asks.
     """
     told = Explanation()
     faults = [(fault, True) for fault in plan.faults.values()]
     if route is None:
         route = find_route(plan, head)
-    decision = decide(plan, head, exchange_id, body=body, faults=faults, route=_with_unit(route, unit))
+    arms = forced.arms if forced is not None else {}
+    decision = decide(plan, head, exchange_id, body=body, faults=faults, route=_with_unit(route, unit), forced=arms)
     told.facts = _facts(decision, exchange_id, plan)
+    if forced is not None:
+        told.facts["forced"] = {"arms": _named(arms, plan), "results": list(forced.results)}
     told.sections.append(("route", _tell_route(plan, head, route)))
     if route is None:
         return told
+    if forced is not None:
+        told.sections.append(("forced", _tell_forced(forced, plan)))
     told.sections.append(("unit", _tell_unit(route, decision)))
     if decision.refusal is not None:
         status, _, detail = decision.refusal
@@ -85,6 +94,15 @@ def _with_unit(route: LinkedRoute | None, unit: str | None) -> LinkedRoute | Non
         return route
     # A memo of its own: the route's belongs to the units that its requests carry.
     return replace(route, unit=(("supplied", lambda _head, _body: unit, False),), needs_body=False, memo={})
+
+
+def _named(arms: Mapping[str, int], plan: LinkedPlan) -> dict[str, str]:
+    return {name: plan.experiments[name].names[index] for name, index in arms.items()}
+
+
+def _tell_forced(forced: Forced, plan: LinkedPlan) -> list[str]:
+    lines = [f"{result}: {RESULTS[result]}" for result in forced.results]
+    return lines + [f"experiment {name}: arm {arm}" for name, arm in _named(forced.arms, plan).items()]
 
 
 def _facts(decision: Decision, exchange_id: str, plan: LinkedPlan) -> dict[str, object]:

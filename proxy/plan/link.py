@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.http.fields import text
+from proxy.http.forwarding import UNKNOWN
 from proxy.http.head import Head
 from proxy.plan.data import Experiment, Fault, Match, Plan, Route, Shadow, UnitSource, Upstream
 from proxy.plan.decision import REASONS, Assignment, Decision
 from proxy.plan.failures import FailureSet
 from proxy.plan.hashing import gate_threshold
 from proxy.plan.resilience import Fallback
+from proxy.plan.trust import NOBODY, LinkedTrust
 
 Predicate = Callable[[Head], bool]
 # A unit getter takes the head and the parsed body (None when there is none).
@@ -113,6 +115,7 @@ class LinkedPlan:
     log_headers: frozenset[bytes] = field(default_factory=frozenset)
     # The gate of traces that begin here, where upstreams are told of our spans; None where they are not.
     traces: int | None = None
+    trust: LinkedTrust = NOBODY
 
     @property
     def captures_all(self) -> bool:
@@ -138,6 +141,7 @@ def link_plan(plan: Plan) -> LinkedPlan:
         traces=gate_threshold(plan.tracing.sample)
         if plan.tracing is not None and plan.tracing.propagate_ours
         else None,
+        trust=LinkedTrust(plan.trust),
     )
 
 
@@ -291,7 +295,7 @@ def _unit_getter(source: UnitSource) -> UnitGetter:
         case "query":
             return lambda head, _body: head.query_value(name)
         case "client_address":
-            return lambda head, _body: head.peer
+            return lambda head, _body: head.peer if head.peer != UNKNOWN else None
         case "body":
             tokens = pointer_tokens(name)
             return lambda _head, body: _scalar(resolve_pointer(body, tokens))

@@ -1,4 +1,4 @@
-"""The admin API: the one way to change what a running deployment does, for local programs only.
+"""The admin API: the one way to change what a running deployment does, for programs only.
 
 GET    /status              everything at a glance
 GET    /totals              every metric, as `/metrics` has it, in JSON, with the status of the same moment
@@ -30,10 +30,10 @@ from proxy.supervisor.upgrade import Program
 WHO = "admin"
 
 
-def make_admin_app(supervisor: Supervisor, token: str | None) -> web.Application:
-    """The application; `token` is None on a Unix socket, whose mode says who may connect."""
+def make_admin_app(supervisor: Supervisor, token: str | None, *, anywhere: bool = False) -> web.Application:
+    """The application; `token` and `anywhere` are as `guard` has them."""
     api = AdminApi(supervisor)
-    app = web.Application(middlewares=[answer_errors, guard(token)], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[answer_errors, guard(token, anywhere=anywhere)], client_max_size=MAX_BODY_BYTES)
     app.router.add_get("/status", api.status)
     app.router.add_get("/totals", api.totals)
     app.router.add_get("/faults", api.list_faults)

@@ -1,8 +1,8 @@
 """What both HTTP listeners share: JSON errors with a remedy, and who may talk to the admin API.
 
 The admin API changes what happens to traffic, and a browser on the same machine would carry any web
-page's request to it. So a request must name a loopback host (which DNS rebinding cannot), must not
-come from a page (`Origin`), and on TCP must bear the token.
+page's request to it. So a request must not come from a page (`Origin`, `Sec-Fetch-Site`), must on TCP bear
+the token, and must name a loopback host, which DNS rebinding cannot; with TLS the certificate sees to that.
 """
 
 from __future__ import annotations
@@ -90,14 +90,21 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return refuse(500, "internal error, see the log of the supervisor")
 
 
-def guard(token: str | None) -> AdmitMiddleware:
-    """The middleware that lets only local programs through; with `token`, only those that know it."""
+def guard(token: str | None, *, anywhere: bool = False) -> AdmitMiddleware:
+    """The middleware that lets only programs through; with `token`, only those that know it.
+
+    Args:
+        token: None where the connection itself says who it is: a Unix socket, or a client certificate.
+        anywhere: behind TLS, where other names than those of this machine are right.
+    """
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if "origin" in request.headers:
             return refuse(403, "requests from web pages (with an Origin header) are refused")
-        if len(request.headers.getall("host", [])) != 1 or not is_loopback_host(request.headers["host"]):
+        if request.headers.get("sec-fetch-site", "none") != "none":
+            return refuse(403, "requests from web pages (with a Sec-Fetch-Site header) are refused")
+        if not anywhere and not _names_this_machine(request):
             return refuse(403, "host: must be localhost or a loopback address")
         if token is not None and not _bears(request, token):
             answer = refuse(401, "authorization: must be 'Bearer TOKEN' with the content of the token file")
@@ -106,6 +113,10 @@ def guard(token: str | None) -> AdmitMiddleware:
         return await handler(request)
 
     return admit
+
+
+def _names_this_machine(request: web.Request) -> bool:
+    return len(request.headers.getall("host", [])) == 1 and is_loopback_host(request.headers["host"])
 
 
 def _bears(request: web.Request, token: str) -> bool:

@@ -20,8 +20,8 @@ from typing import Final
 
 from proxy.control.channel import report_failure
 from proxy.control.messages import Drain
+from proxy.supervisor.holders import Holder, command_of, is_our_worker
 from proxy.supervisor.hub import Hub
-from proxy.supervisor.sockets import Holder, command_of, is_our_worker
 
 HELLO_S: Final = 5.0
 GRACE_S: Final = 2.0

@@ -19,8 +19,15 @@ import msgspec
 from proxy.config.advice import warnings
 from proxy.config.parse import load, parse, parse_fault
 from proxy.config.schema import Config
-from proxy.errors import ConfigError
-from proxy.plan.compile import allocation_fingerprint, compile_deployment, compile_fault, compile_plan
+from proxy.errors import ConfigError, TrustError
+from proxy.plan.compile import (
+    allocation_fingerprint,
+    compile_deployment,
+    compile_fault,
+    compile_plan,
+    listener_tls,
+)
+from proxy.supervisor.files import file_problems, read_force_key
 from proxy.supervisor.settings import Parsed, ParsedFault, ParseRequest, Refused, Reply, Settings
 
 FAULTS: Final = "faults.definitions."
@@ -32,9 +39,13 @@ def read_file(path: Path, env: Mapping[str, str]) -> Reply:
     try:
         config = load(path, env)
         source = path.read_text("utf-8-sig")
-        plan = compile_plan(config)
+        if problems := file_problems(config):
+            return Refused([str(problem) for problem in problems])
+        plan = compile_plan(config, force_key=read_force_key(config))
     except ConfigError as error:
         return Refused([str(problem) for problem in error.problems])
+    except TrustError as error:
+        return Refused([str(error)])
     return Parsed(
         plan=plan,
         settings=_settings(config),
@@ -84,6 +95,7 @@ def _settings(config: Config) -> Settings:
         token_file=config.admin.token_file,
         max_dose=config.faults.max_dose,
         spare=config.spare,
+        admin_tls=None if config.admin.address == "unix" else listener_tls(config.admin.tls),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from proxy.plan.data import Plan
 from proxy.supervisor.sockets import split_address
+from proxy.supervisor.unix_sockets import is_unix, path_of
 
 CONNECT_TIMEOUT_S: Final = 2.0
 AT_ONCE: Final = 16
@@ -40,10 +41,13 @@ async def find_unreachable(endpoints: Iterable[str]) -> dict[str, str]:
 
 
 async def _try_connect(endpoint: str) -> str:
-    host, port = split_address(endpoint)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, port)
+            if is_unix(endpoint):
+                _, writer = await asyncio.open_unix_connection(path_of(endpoint))
+            else:
+                host, port = split_address(endpoint)
+                _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
         return f"no answer within {CONNECT_TIMEOUT_S:g} s"
     except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from proxy.plan.data import Fault, Plan
+from proxy.plan.data import Fault, Listener, ListenerTls, Plan
 
 UNIX = "unix"  # an admin API on the socket in the state directory
 
@@ -16,7 +16,7 @@ UNIX = "unix"  # an admin API on the socket in the state directory
 class Settings(msgspec.Struct, frozen=True):
     """The parts of the configuration that are no business of a worker.
 
-    `admin` is "unix" or host:port; `metrics` is host:port or None. All but `max_dose` need a restart.
+    `listeners` are their addresses, details stand in the plan. `admin` is "unix" or host:port; `metrics` is host:port or None. All but `max_dose` need a restart.
     """
 
     state: str
@@ -28,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True):
     token_file: str | None
     max_dose: float
     spare: bool = True
+    admin_tls: ListenerTls | None = None
 
 
 class Parsed(msgspec.Struct, tag="parsed"):
@@ -91,7 +92,17 @@ class Rehearsal(msgspec.Struct):
     warnings: list[str] = []
 
 
-RESTART_SETTINGS = ("state", "workers", "listeners", "analyst", "admin", "metrics", "token_file", "spare")
+RESTART_SETTINGS = ("state", "workers", "listeners", "analyst", "admin", "metrics", "token_file", "spare", "admin_tls")
+
+
+def listeners_needing_restart(running: list[Listener], wanted: list[Listener]) -> list[str]:
+    """Changes of tls or mode on addresses that stay, in words."""
+    before = {listener.address: listener for listener in running}
+    return [
+        f"listeners: tls or mode of {listener.address} has changed; ignored until an upgrade or a restart"
+        for listener in wanted
+        if listener.address in before and before[listener.address] != listener
+    ]
 
 
 def needing_restart(running: Settings, wanted: Settings) -> list[str]:

@@ -1,5 +1,7 @@
 """The listening sockets: one per worker and address, all with SO_REUSEPORT, opened here and inherited.
 
+Unix sockets are the exception (`unix_sockets.py`): one, shared by all workers.
+
 SO_REUSEPORT lets a new supervisor bind beside the workers of a dead one, but it would also let two
 programs share a port by accident, each getting half of the connections. So an address that somebody
 listens on already is taken only if every one of them is a worker of this state directory.
@@ -12,50 +14,24 @@ are more of them than workers, some workers accept on several.
 from __future__ import annotations
 
 import errno
-import os
 import socket
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from proxy.errors import StateError
+from proxy.supervisor import unix_sockets
+from proxy.supervisor.holders import Holder, holders_of, is_our_worker
 
 BACKLOG: Final = 4096  # the kernel lowers it to net.core.somaxconn
 TCP_LISTEN: Final = "0A"  # state column of /proc/net/tcp
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A process that has a listening socket, as far as we may see."""
-
-    pid: int
-    command: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """What to call it in a message."""
-        return Path(self.command[0]).name if self.command else "unknown"
 
 
 def split_address(address: str) -> tuple[str, int]:
     """The host and port of `host:port` or `[v6]:port`."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
-
-
-def is_our_worker(holder: Holder, control_socket: Path) -> bool:
-    """Whether this is a worker of the given state directory, left behind by an earlier supervisor."""
-    return "proxy.net.worker" in holder.command and str(control_socket) in holder.command
-
-
-def command_of(pid: int) -> tuple[str, ...]:
-    """The command line of a process; empty when it is gone or not ours to see."""
-    try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return ()
-    return tuple(os.fsdecode(part) for part in raw.split(b"\0") if part)
 
 
 def find_holders(port: int) -> list[Holder]:
@@ -70,29 +46,7 @@ def find_holders(port: int) -> list[Holder]:
             columns = line.split()
             if columns[3] == TCP_LISTEN and int(columns[1].rpartition(":")[2], 16) == port:
                 inodes.add(f"socket:[{columns[9]}]")
-    if not inodes:
-        return []
-    return [
-        Holder(int(entry.name), command_of(int(entry.name)))
-        for entry in Path("/proc").iterdir()
-        if _holds(entry, inodes)
-    ]
-
-
-def _holds(process: Path, inodes: set[str]) -> bool:
-    if not process.name.isdecimal():
-        return False
-    try:
-        descriptors = list((process / "fd").iterdir())
-    except OSError:
-        return False
-    for descriptor in descriptors:
-        try:
-            if str(descriptor.readlink()) in inodes:
-                return True
-        except OSError:
-            continue
-    return False
+    return holders_of(inodes)
 
 
 def find_orphans(addresses: list[str], control_socket: Path) -> set[int]:
@@ -112,12 +66,23 @@ class Listening(NamedTuple):
 
 
 def open_listeners(
-    addresses: list[str], workers: int, control_socket: Path, inherited: Sequence[socket.socket] = ()
+    addresses: list[str],
+    workers: int,
+    control_socket: Path,
+    inherited: Sequence[socket.socket] = (),
+    modes: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[list[list[Listening]], set[int]]:
     """The sockets of every worker: those that are there already, and new ones where there are too few.
 
     What is left of `inherited`, because its address is wanted no more, stays with the caller. Where somebody
     serves already, a new socket does not listen before its worker does, so that nobody waits in its queue.
+
+    Args:
+        addresses: host:port or unix:/path.
+        workers: how many there are.
+        control_socket: where the workers of this deployment connect, which tells ours from others.
+        inherited: sockets that listen already.
+        modes: the permissions of Unix sockets by address.
 
     Returns:
         per worker its sockets, at least one for each of `addresses`; and the pids of orphan workers that listen
@@ -133,6 +98,17 @@ def open_listeners(
     try:
         for number, address in enumerate(addresses):
             ready = claim(address, left)
+            if unix_sockets.is_unix(address):
+                if not ready:
+                    shared, others = unix_sockets.open_unix_listener(
+                        address, modes.get(address, unix_sockets.DEFAULT_MODE), control_socket
+                    )
+                    orphans |= others
+                    ready = [shared]
+                    fresh.append(Listening(number, shared))
+                for sockets in per_worker:
+                    sockets.append(Listening(number, ready[0]))
+                continue
             if not ready:
                 orphans |= _check_free(address, control_socket)
             bound = ready[0].getsockname()[:2] if ready else None
@@ -158,7 +134,14 @@ def _open_shared(address: str, bound: tuple[str, int] | None, *, listen: bool) -
 
 
 def claim(address: str, sockets: list[socket.socket]) -> list[socket.socket]:
-    """Take out of `sockets` those that are bound to `address`; port 0 means any port of that host."""
+    """Take out of `sockets` those that are bound to `address`; port 0 means any port of that host.
+
+    Of a Unix socket all are copies of one, so one is given and the others stay.
+    """
+    if unix_sockets.is_unix(address):
+        mine = [sock for sock in sockets if unix_sockets.is_bound_to(sock, address)][:1]
+        sockets[:] = [sock for sock in sockets if sock not in mine]
+        return mine
     host, port = split_address(address)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -195,6 +178,8 @@ def open_single(address: str) -> socket.socket:
 
 def _check_free(address: str, control_socket: Path) -> set[int]:
     """Try the address without SO_REUSEPORT; the pids of our orphans when they are all that is there."""
+    if unix_sockets.is_unix(address):
+        return unix_sockets.check_free(address, control_socket)
     try:
         _open(address, None, reuse_port=False, listen=False).close()
     except OSError as error:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import msgspec
+
 from proxy.control.messages import ActiveFault, Lease, NewPlan
 from proxy.plan.data import Fault, Plan, encode_plan
 from proxy.supervisor.audit import Audit
@@ -42,6 +44,7 @@ class Steering:
         self._unit_key = state.unit_key()
         self.audit = Audit(state.fault_audit, state.kill_latch)
         self.desk = Desk(mint=lambda: uuid4().hex, armed=not self.audit.killed)
+        self.listeners = parsed.plan.listeners
         self._file_plan = self._seal(parsed)
         self.desk.define(self._file_plan.faults, parsed.settings.max_dose, now())
         self.plan: Plan = self._file_plan
@@ -96,7 +99,8 @@ class Steering:
         if advanced != epochs:
             self._state.save_epochs(advanced)
         write_atomically(self._state.deployment, parsed.deployment)
-        return seal(parsed, advanced, self._unit_key)
+        # The sockets stand, so what is on them stands too: a change of listeners waits for a restart.
+        return msgspec.structs.replace(seal(parsed, advanced, self._unit_key), listeners=self.listeners)
 
     def _answer(self, result: list[Effect] | Refusal) -> list[Effect] | Refusal:
         return result if isinstance(result, Refusal) else self._carry_out(result)

@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from proxy import __version__
 from proxy.control.channel import report_failure
 from proxy.control.messages import Drain, Lease, Message, NewPlan, PlanTaken, Shed, Stats, TakePlace
 from proxy.errors import ParallaxError
+from proxy.net.identity import Identity
+from proxy.plan.data import ListenerTls
 from proxy.supervisor.children import reap_strangers
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.faults import Effect, Refusal
@@ -39,7 +42,14 @@ from proxy.supervisor.orphans import Orphans, is_alive
 from proxy.supervisor.plans import parse
 from proxy.supervisor.probe import endpoints_of, find_unreachable
 from proxy.supervisor.rebalance import Rebalancer
-from proxy.supervisor.settings import Parsed, ParsedFault, ParseRequest, Refused, needing_restart
+from proxy.supervisor.settings import (
+    Parsed,
+    ParsedFault,
+    ParseRequest,
+    Refused,
+    listeners_needing_restart,
+    needing_restart,
+)
 from proxy.supervisor.sockets import Listening, close_all
 from proxy.supervisor.state_dir import StateDir
 from proxy.supervisor.steering import Steering, now
@@ -114,6 +124,7 @@ class Supervisor:
         self._reloading = asyncio.Lock()
         self._end = asyncio.Event()
         self._announced = ""
+        self._admin_identity: Identity | None = None
         self._ready_since: float | None = None
 
     # -- life: start, tick, end
@@ -193,6 +204,8 @@ class Supervisor:
         self._orphans.see_to(self.hub, self._ready_since, self.steering.plan.limits.drain_s, steady)
         if os.getpid() == 1 and not self._reloading.locked():
             reap_strangers(self.crew.pids())
+        if self._admin_identity is not None:
+            self._admin_identity.look()
         if self._watch.look(take_signature(self.config)) and not self.draining:
             self._own(self._reload_for(f"{self.config.name} changed"))
 
@@ -272,6 +285,17 @@ class Supervisor:
         self.hub.broadcast(message, self.crew.worker_pids())
 
     # -- what the admin API asks for
+
+    def secure_admin(self, tls: ListenerTls) -> ssl.SSLContext:
+        """The context of the admin API, which follows its files as those of the workers do."""
+        self._admin_identity = identity = Identity(tls)
+        context = identity.context
+
+        def show_newest(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+            connection.context = identity.context
+
+        context.sni_callback = show_newest
+        return context
 
     def why_not_ready(self) -> str:
         """Why this deployment should get no traffic now; empty when it should."""
@@ -358,7 +382,11 @@ class Supervisor:
         self.reloads["ok"] += 1
         self._source = parsed.source
         wanted = msgspec.structs.replace(parsed.settings, state=self.settings.state)
-        warnings = [*parsed.warnings, *needing_restart(self.settings, wanted)]
+        warnings = [
+            *parsed.warnings,
+            *needing_restart(self.settings, wanted),
+            *listeners_needing_restart(self.steering.listeners, parsed.plan.listeners),
+        ]
         self.settings = msgspec.structs.replace(self.settings, max_dose=parsed.settings.max_dose)
         log.info("reload (%s): plan %s", why, self.steering.plan.version)
         for warning in warnings:

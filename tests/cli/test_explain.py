@@ -169,7 +169,7 @@ def test_json_says_what_the_text_says(config: Path) -> None:
 @pytest.mark.parametrize(
     ("unit", "said"),
     [
-        ("robot", "arm b, override: the unit stands in the overrides"),
+        ("robot", "arm b, override: the request forced the arm, or the unit stands in the overrides"),
         ("ceo", "arm a, opted_out: the unit has opted out, so the control arm serves"),
         ("ceo", "never applied: the unit is excluded"),
     ],

@@ -73,6 +73,23 @@ CASES = [
         ["3: admin.token_file: has no effect, the Unix socket is guarded by its file mode and takes no token"],
     ),
     (
+        "upstreams: {a: 'h:1'}\nroutes: [{name: x, upstream: a}]\nadmin: {tls: {certificate: c}}",
+        ["3: admin.tls: has no effect, the Unix socket is guarded by its file mode"],
+    ),
+    (
+        "upstreams: {a: {endpoints: 'h:1', tls: {verify: off, ca: c}}}\nroutes: [{name: x, upstream: a}]",
+        [
+            "1: upstreams.a.tls.verify: off, so anybody in between can answer in its place, give ca to verify by your own",
+            "1: upstreams.a.tls.ca: has no effect, nothing is verified",
+        ],
+    ),
+    (
+        "upstreams: {a: 'h:1'}\nroutes: [{name: x, upstream: a}]\ntrust: {proxies: [10.0.0.0/8, '::/0']}",
+        [
+            "3: trust.proxies[1]: trusts everybody, so any caller may choose its address, name the ranges of your proxies"
+        ],
+    ),
+    (
         "upstreams: {a: 'h:1', b: 'h:2'}\nroutes: [{name: x, upstream: a, shadows: s}]\nshadows: {s: {upstream: b}}\nlog: {enabled: off}",
         ["4: log.enabled: nothing is written down, so there are no pairs and no report"],
     ),

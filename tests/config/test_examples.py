@@ -134,6 +134,9 @@ def test_every_example_fits_the_json_schema(path: Path) -> None:
         ("faults", {"definitions": {"f": {"kind": "reset", "dose": "1%"}}}),
         ("faults", {"definitions": {"f": {"kind": "nonsense", "dose": "1%", "max_duration": "1m"}}}),
         ("upstreams", {"a": {"endpoints": ["nowhere"]}}),
+        ("upstreams", {"a": {"endpoints": ["h:1"], "tls": {"verify": "perhaps"}}}),
+        ("listeners", [{"address": "unix:/run/a.sock", "mode": "rw"}]),
+        ("listeners", [{"address": "0.0.0.0:1", "tls": {}}]),
     ],
 )
 def test_the_json_schema_refuses_what_the_parser_refuses(section: str, value: object) -> None:
@@ -185,4 +188,6 @@ def test_check_passes_every_example() -> None:
     """All in one call, status 0."""
     result = CliRunner().invoke(check, [str(path) for path in EXAMPLES])
     assert result.exit_code == 0
-    assert len(result.output.splitlines()) == len(EXAMPLES)
+    # Certificates are on the machine that the example is for.
+    others = [line for line in result.output.splitlines() if not line.endswith(": no such file")]
+    assert len(others) == len(EXAMPLES)

@@ -86,7 +86,84 @@ CASES = [
     (
         "admin: {address: 10.0.0.1:9901}",
         [
-            "6: admin.address: got '10.0.0.1:9901', must be on loopback, such as 127.0.0.1:9901: whoever reaches it can change everything, or unix",
+            "6: admin.address: got '10.0.0.1:9901', must be unix, or on loopback such as 127.0.0.1:9901, unless tls is given: whoever reaches it can change everything",
+        ],
+    ),
+    (
+        "admin: {metrics: unix:/run/metrics.sock}",
+        [
+            "6: admin.metrics: got 'unix:/run/metrics.sock', must be host:port, such as 127.0.0.1:8080 or [::1]:8080, or off",
+        ],
+    ),
+    (
+        "listeners: [unix:relative.sock]",
+        [
+            "6: listeners[0]: got 'unix:relative.sock', must be unix: and an absolute path without blanks, such as unix:/run/model.sock",
+        ],
+    ),
+    (
+        f"listeners: [unix:/{'x' * 96}]",
+        [
+            f"6: listeners[0]: got 'unix:/{'x' * 53}…', must have a path of at most 96 bytes",
+        ],
+    ),
+    (
+        "listeners: [unix:/run/a.sock, unix:///run/a.sock]",
+        [
+            "6: listeners[1]: got 'unix:///run/a.sock', already taken by listeners[0]",
+        ],
+    ),
+    (
+        "listeners: [{address: unix:/run/a.sock, mode: 0660}]",
+        [
+            '6: listeners[0].mode: got 660, must be three octal digits in quotes, such as "0660"',
+        ],
+    ),
+    (
+        'listeners: [{address: 127.0.0.1:1, mode: "0660"}]',
+        [
+            "6: listeners[0].mode: only a Unix socket has one, remove it",
+        ],
+    ),
+    (
+        "listeners: [{address: 127.0.0.1:1, tls: {key: k, require_client_certificate: on, min_version: 1.1}}]",
+        [
+            "6: listeners[0].tls.certificate: missing, give the PEM file with the certificate and its chain",
+            "6: listeners[0].tls.min_version: got 1.1, must be 1.2 or 1.3",
+            "6: listeners[0].tls.require_client_certificate: needs client_ca, the file with the authorities whose certificates are accepted",
+        ],
+    ),
+    (
+        "listeners: [{address: 127.0.0.1:1, tls: {certificat: c}}]",
+        [
+            "6: listeners[0].tls.certificate: missing, give the PEM file with the certificate and its chain",
+            "6: listeners[0].tls.certificat: unknown key, did you mean 'certificate'?",
+        ],
+    ),
+    (
+        "listeners: [{address: 127.0.0.1:1, tls: }]",
+        [
+            "6: listeners[0].tls: got nothing, give its keys, {} for the defaults of an upstream, or remove it",
+        ],
+    ),
+    (
+        "admin: {address: 10.0.0.1:9901, tls: {certificate: c, require_client_certificate: true}}",
+        [
+            "6: admin.tls.require_client_certificate: needs client_ca, the file with the authorities whose certificates are accepted",
+        ],
+    ),
+    (
+        "trust: {proxies: [10.0.0.1/8, unix, lan, 10.0.0.0/8]}",
+        [
+            "6: trust.proxies[0]: got '10.0.0.1/8', must have no bits set behind the prefix, such as 10.0.0.0/8",
+            "6: trust.proxies[2]: got 'lan', must be a range such as 10.0.0.0/8, an IP address, or unix",
+        ],
+    ),
+    (
+        "trust: {force_key: '${SECRET}', force_key_file: f}",
+        [
+            "6: trust.force_key: got '${SECRET}', must have at least 32 characters, such as the output of openssl rand -hex 32",
+            "6: trust.force_key_file: given together with force_key, remove one",
         ],
     ),
     (
@@ -164,7 +241,32 @@ CASES = [
     (
         ('upstreams: {a: "http://127.0.0.1:1/v2"}\nroutes: [{name: all, upstream: a}]\n'),
         [
-            "1: upstreams.a: got 'http://127.0.0.1:1/v2', must be host:port without a scheme or a path, such as 127.0.0.1:9001",
+            "1: upstreams.a: got 'http://127.0.0.1:1/v2', must be host:port without a scheme or a path, such as 127.0.0.1:9001; for https give tls",
+        ],
+    ),
+    (
+        "upstreams: {a: {endpoints: 'h:1', tls: }}\nroutes: [{name: all, upstream: a}]\n",
+        [
+            "1: upstreams.a.tls: got nothing, give its keys, {} for the defaults of an upstream, or remove it",
+        ],
+    ),
+    (
+        "upstreams: {a: {endpoints: [unix:/run/m.sock, 'h:1'], tls: {key: k, server_name: 'a b'}}}\nroutes: [{name: all, upstream: a}]\n",
+        [
+            "1: upstreams.a.tls.server_name: got 'a b', must be a host name or an IP address, as the certificate has it",
+            "1: upstreams.a.tls.key: needs certificate, the file with the client certificate that it belongs to",
+        ],
+    ),
+    (
+        "upstreams: {a: {endpoints: [unix:/run/m.sock], tls: {}}}\nroutes: [{name: all, upstream: a}]\n",
+        [
+            "1: upstreams.a.tls.server_name: missing, a Unix socket has no host name to verify the certificate by",
+        ],
+    ),
+    (
+        "listeners: unix:/run/m.sock\nupstreams: {a: unix:/run/m.sock}\nroutes: [{name: all, upstream: a}]\n",
+        [
+            "2: upstreams.a: got 'unix:/run/m.sock', a listener of Parallax itself, requests would go in a circle",
         ],
     ),
     (

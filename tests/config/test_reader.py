@@ -30,7 +30,7 @@ CASES = [
         "${A}: 1",
         [
             '6: ["${A}"]: variables are expanded in values only, not in keys',
-            '6: ["${A}"]: unknown key, must be state, workers, spare, analyst, listeners, admin, limits, upstreams, routes, experiments, shadows, faults, …',
+            '6: ["${A}"]: unknown key, must be state, workers, spare, analyst, listeners, admin, limits, trust, upstreams, routes, experiments, shadows, …',
         ],
     ),
     (

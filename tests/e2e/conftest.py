@@ -16,7 +16,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,17 @@ class Caller:
     socket that is closed for a moment.
     """
 
-    def __init__(self, port: int, *, callers: int = 8, fresh: int = 0, padding: int = 0, pace_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        callers: int = 8,
+        fresh: int = 0,
+        padding: int = 0,
+        pace_s: float = 0.0,
+        connect: Callable[[], Coroutine[Any, Any, tuple[asyncio.StreamReader, asyncio.StreamWriter]]] | None = None,
+    ) -> None:
+        self.connect = connect or (lambda: asyncio.open_connection("127.0.0.1", port))
         self.port = port
         self.callers = callers
         self.fresh = fresh
@@ -274,7 +284,7 @@ class Caller:
             unit, request_id = f"user-{(number * 7 + sequence) % 50}", f"r{number}-{sequence}"
             try:
                 if writer is None:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    reader, writer = await self.connect()
                     writers.append(writer)
                 assert reader is not None
                 self.sent += 1

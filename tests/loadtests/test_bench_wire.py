@@ -13,9 +13,9 @@ import pytest
 
 from loadtests.bench import idle, load, streams
 from loadtests.bench.arrivals import poisson_times
-from loadtests.bench.models import Models, start_models
 from loadtests.bench.model import BEHAVIOURS
-from loadtests.bench.openloop import GeneratorFailed, Generator, Observed, Order, check
+from loadtests.bench.models import Models, start_models
+from loadtests.bench.openloop import Generator, GeneratorFailed, Observed, Order, check
 from loadtests.bench.running import Cores, free_port
 
 pytestmark = pytest.mark.e2e

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import re
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,9 +24,11 @@ import uvloop
 
 from proxy.exchange.frames import read_frames
 from proxy.exchange.records import Exchange, Leg
+from proxy.net.arrival import Arrival
 from proxy.net.core import Core
 from proxy.net.downstream import Downstream
-from proxy.plan.data import Limits, LogSettings, Match, Plan, Route, Shadow, Timeouts, UnitSource, Upstream
+from proxy.net.identity import Identity
+from proxy.plan.data import Limits, ListenerTls, LogSettings, Match, Plan, Route, Shadow, Timeouts, UnitSource, Upstream
 from proxy.plan.link import link_plan
 
 PATIENCE_S = 8.0
@@ -190,10 +193,15 @@ class ModelServer:
         self.tasks: set[asyncio.Task[None]] = set()
         self.errors: list[BaseException] = []
 
-    async def start(self) -> ModelServer:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=65536)
+    async def start(self, tls: ssl.SSLContext | None = None) -> ModelServer:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=65536, ssl=tls)
         self.port = self.server.sockets[0].getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
+        return self
+
+    async def start_unix(self, path: str) -> ModelServer:
+        self.server = await asyncio.start_unix_server(self._serve, path, limit=65536)
+        self.address = f"unix:{path}"
         return self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -284,18 +292,29 @@ class Records:
 
 
 class Proxy:
-    """One worker's core behind one listening socket."""
+    """One worker's core behind one listening socket, or with a Unix socket two."""
 
-    def __init__(self, plan: Plan) -> None:
+    unix_server: asyncio.AbstractServer | None = None
+
+    def __init__(self, plan: Plan, tls: ListenerTls | None = None) -> None:
+        self.identity = Identity(tls) if tls is not None else None
         self.core = Core(asyncio.get_running_loop(), link_plan(plan), name="0")
         self.records = Records()
         self.core.log = self.records  # type: ignore[assignment]
 
     async def start(self) -> Proxy:
         loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(lambda: Downstream(self.core), "127.0.0.1", 0, backlog=1024)
+        self.server = await loop.create_server(self._factory, "127.0.0.1", 0, backlog=1024)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
+
+    def _factory(self) -> asyncio.Protocol:
+        return Arrival(self.core, self.identity) if self.identity is not None else Downstream(self.core)
+
+    async def also_on(self, path: str) -> None:
+        """Serve on a Unix socket too."""
+        loop = asyncio.get_running_loop()
+        self.unix_server = await loop.create_unix_server(self._factory, path)
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -316,6 +335,10 @@ class Proxy:
     async def stop(self) -> None:
         self.server.close()
         self.core.stop_checks()
+        if self.unix_server is not None:
+            self.unix_server.close()
+        for arrival in list(self.core.arrivals):
+            arrival.abort()
         for connection in list(self.core.connections):
             connection.abort()
         for runner in self.core.shadow_runners:
@@ -340,8 +363,11 @@ class Net:
     Incomplete = Incomplete
     request_bytes = staticmethod(request_bytes)
 
-    async def server(self, script: Script = echo) -> ModelServer:
-        server = await ModelServer(script).start()
+    async def server(
+        self, script: Script = echo, *, tls: ssl.SSLContext | None = None, path: str | None = None
+    ) -> ModelServer:
+        server = ModelServer(script)
+        await (server.start(tls) if path is None else server.start_unix(path))
         self.servers.append(server)
         return server
 
@@ -381,19 +407,28 @@ class Net:
             }
         )
 
-    async def proxy(self, plan: Plan) -> Proxy:
-        proxy = await Proxy(plan).start()
+    async def proxy(self, plan: Plan, tls: ListenerTls | None = None) -> Proxy:
+        proxy = await Proxy(plan, tls).start()
         self.proxies.append(proxy)
         return proxy
 
-    async def caller(self, proxy: Proxy, *, receive_bytes: int | None = None) -> Caller:
+    async def caller(
+        self, proxy: Proxy, *, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None
+    ) -> Caller:
         """A new connection; a small `receive_bytes` makes it feel soon that nobody reads."""
+        name = "localhost" if tls is not None else None
         sock = socket.socket()
         if receive_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", proxy.port))
-        caller = Caller(*await asyncio.open_connection(sock=sock, limit=65536))
+        caller = Caller(*await asyncio.open_connection(sock=sock, limit=65536, ssl=tls, server_hostname=name))
+        self.callers.append(caller)
+        return caller
+
+    async def unix_caller(self, path: str) -> Caller:
+        """A new connection over a Unix socket."""
+        caller = Caller(*await asyncio.open_unix_connection(path, limit=65536))
         self.callers.append(caller)
         return caller
 

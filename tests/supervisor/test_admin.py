@@ -58,6 +58,8 @@ def test_only_names_of_this_machine_are_loopback_hosts(host: str, expected: bool
         ({"Authorization": "Bearer wrong"}, 401),
         ({"Authorization": "Basic secret-token"}, 401),
         ({"Authorization": "Bearer secret-token", "Origin": "http://localhost"}, 403),
+        ({"Authorization": "Bearer secret-token", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Authorization": "Bearer secret-token", "Sec-Fetch-Site": "same-origin"}, 403),
     ],
 )
 async def test_strangers_are_refused_on_every_path(
@@ -76,6 +78,21 @@ async def test_the_token_opens_it(aiohttp_client: Any, supervisor: Supervisor) -
     client = await aiohttp_client(make_admin_app(supervisor, "secret-token"))
     for value, status in (("Bearer secret-token", 200), ("bearer secret-token", 200), ("Bearer SECRET-TOKEN", 401)):
         assert (await client.get("/faults", headers={"Authorization": value})).status == status
+
+
+async def test_behind_tls_other_names_are_right_and_the_rest_is_guarded_as_ever(
+    aiohttp_client: Any, supervisor: Supervisor
+) -> None:
+    """The certificate sees to rebinding; pages and strangers are refused all the same."""
+    client = await aiohttp_client(make_admin_app(supervisor, "secret-token", anywhere=True))
+    host, bearer = {"Host": "proxy.example.com"}, {"Authorization": "Bearer secret-token"}
+    for headers, status in (
+        (host | bearer, 200),
+        (host, 401),
+        (host | bearer | {"Origin": "https://proxy.example.com"}, 403),
+        (host | bearer | {"Sec-Fetch-Site": "none"}, 200),
+    ):
+        assert (await client.get("/faults", headers=headers)).status == status
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from proxy.plan.data import Arm, Experiment
+from pathlib import Path
+
+import msgspec
+
+from proxy.plan.data import Arm, Experiment, Listener, ListenerTls
 from proxy.supervisor.plans import advance_epochs, seal, with_loose_faults
-from proxy.supervisor.settings import Settings, needing_restart
-from proxy.supervisor.state_dir import key_id
+from proxy.supervisor.settings import Settings, listeners_needing_restart, needing_restart
+from proxy.supervisor.state_dir import StateDir, key_id
+from proxy.supervisor.steering import Steering
 from tests.supervisor.conftest import make_fault, make_parsed
 
 
@@ -55,6 +60,35 @@ def test_changes_that_need_a_restart_are_named() -> None:
     running = Settings("state", 1, ["127.0.0.1:1"], True, "unix", None, None, 0.1)
     wanted = Settings("state", 2, ["127.0.0.1:2"], True, "unix", None, None, 0.2)
     assert needing_restart(running, wanted) == [
-        "workers: is 1, the file says 2; ignored until a restart",
-        "listeners: is ['127.0.0.1:1'], the file says ['127.0.0.1:2']; ignored until a restart",
+        "workers: is 1, the file says 2; ignored until an upgrade or a restart",
+        "listeners: is ['127.0.0.1:1'], the file says ['127.0.0.1:2']; ignored until an upgrade or a restart",
     ]
+
+
+def test_a_listener_whose_tls_or_mode_changed_is_named() -> None:
+    """A new address is told by the settings; the contents of files need no restart at all."""
+    running = [Listener("127.0.0.1:1"), Listener("unix:/a", 0o600), Listener("127.0.0.1:2", tls=ListenerTls("c"))]
+    wanted = [
+        Listener("127.0.0.1:1", tls=ListenerTls("c")),
+        Listener("unix:/a", 0o660),
+        running[2],
+        Listener("[::1]:3"),
+    ]
+    assert listeners_needing_restart(running, wanted) == [
+        "listeners: tls or mode of 127.0.0.1:1 has changed; ignored until an upgrade or a restart",
+        "listeners: tls or mode of unix:/a has changed; ignored until an upgrade or a restart",
+    ]
+    assert listeners_needing_restart(running, running) == []
+
+
+def test_a_reload_leaves_listeners_as_they_stand(tmp_path: Path) -> None:
+    """The plan of a worker names what is on its sockets, and nothing that waits for a restart."""
+    state = StateDir(tmp_path / "state")
+    state.prepare()
+    parsed = make_parsed()
+    stands = [Listener("127.0.0.1:1", tls=ListenerTls("c"))]
+    parsed.plan = msgspec.structs.replace(parsed.plan, listeners=stands)
+    steering = Steering(state, parsed, lambda _: None)
+    parsed.plan = msgspec.structs.replace(parsed.plan, listeners=[Listener("127.0.0.1:1")], version="p2")
+    steering.accept(parsed)
+    assert (steering.plan.version, steering.plan.listeners) == ("p2", stands)

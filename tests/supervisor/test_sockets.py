@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import StateError
-from proxy.supervisor.sockets import Holder, close_all, find_holders, is_our_worker, open_listeners, split_address
+from proxy.supervisor.holders import Holder, is_our_worker
+from proxy.supervisor.sockets import close_all, find_holders, open_listeners, split_address
 from tests.supervisor.conftest import free_port
 
 CONTROL = Path("/state/control.sock")
