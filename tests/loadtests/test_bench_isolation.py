@@ -76,7 +76,11 @@ def test_a_request_that_failed_fails_the_cell() -> None:
 def test_a_window_that_is_too_short_to_tell_is_not_judged() -> None:
     """The p99 of six requests is their slowest: a ratio of 1.3 says nothing."""
     healthy = [100.0, 90.0, 110.0, 95.0, 105.0, 120.0]
-    windows = {HEALTHY: [window(healthy)], AGAIN: [window(healthy)], "stalled": [window([100.0, 95.0, 90.0, 99.0, 101.0, 156.0])]}
+    windows = {
+        HEALTHY: [window(healthy)],
+        AGAIN: [window(healthy)],
+        "stalled": [window([100.0, 95.0, 90.0, 99.0, 101.0, 156.0])],
+    }
     verdict = judge_cell(CELL, windows)
     assert verdict.outcome == "not judged"
     assert verdict.p99 == pytest.approx(1.3)
@@ -85,7 +89,11 @@ def test_a_window_that_is_too_short_to_tell_is_not_judged() -> None:
 
 def test_a_machine_on_which_healthy_differs_from_itself_judges_nobody() -> None:
     """Between the first and the last window the machine changed by more than the shadow did."""
-    windows = {HEALTHY: [window(drawn(1, scale=2.0))], AGAIN: [window(drawn(2))], "stalled": [window(drawn(3, scale=2.4))]}
+    windows = {
+        HEALTHY: [window(drawn(1, scale=2.0))],
+        AGAIN: [window(drawn(2))],
+        "stalled": [window(drawn(3, scale=2.4))],
+    }
     assert against_itself(windows) == pytest.approx(0.5, abs=0.05)
     verdict = judge_cell(CELL, windows)
     assert verdict.outcome == "not judged"
