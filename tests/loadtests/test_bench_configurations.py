@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import http.server
+import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from loadtests.bench import launch
+from loadtests.bench import launch, load
 from loadtests.bench.launch import CONFIGURATIONS, PROJECT, Place
 from loadtests.bench.peers import PROGRAMS, Debian, Peer, fetch_program
 from loadtests.bench.running import Cores
@@ -106,3 +111,54 @@ def test_each_configuration_switches_on_what_its_words_say(tmp_path: Path) -> No
     assert [one for one in CONFIGURATIONS if "analyst: on" in parallax[one]] == ["split-logged", "mirror"]
     assert "reuseport" in launch.nginx_configuration("split", place_in(tmp_path, workers=2), 1)
     assert "reuseport" not in nginx["split"]
+
+
+@contextmanager
+def recording() -> Iterator[tuple[int, list[bytes]]]:
+    """A model server that keeps the heads that it was sent."""
+    heads: list[bytes] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            heads.append(str(self.headers).encode())
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_address[1], heads
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_no_head_comes_twice_if_that_is_asked_for(peers: dict[str, Peer], tmp_path: Path) -> None:
+    """Every request has a well-formed traceparent and x-request-id of its own; without, heads come again and again."""
+    wrk = peers["wrk"]
+    if wrk.binary is None:
+        pytest.skip(f"wrk: {wrk.reason}")
+    prepared = load.Load.prepare(wrk.binary, tmp_path, wrk.environment)
+    with recording() as (port, heads):
+        assert prepared.run(port, 1.0, unique=True, connections=2).errors == 0
+        unique = [*heads]
+        heads.clear()
+        assert prepared.run(port, 1.0, connections=2).errors == 0
+    assert len(set(unique)) == len(unique) > 20
+    for head in unique:
+        assert re.search(rb"^traceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-01$", head, re.MULTILINE)
+        assert re.search(
+            rb"^x-request-id: [0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}$", head, re.MULTILINE
+        )
+        assert re.search(rb"^x-user-id: user-\d{4}$", head, re.MULTILINE)
+    assert len(set(heads)) < len(heads)
