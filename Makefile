@@ -12,7 +12,7 @@ help:
 	@echo "make demo    two real models, a shadow, a fault and a report, in about $(DURATION) seconds (DURATION=...)"
 	@echo "make test    every test"
 	@echo "make check   format, lint, types, import contracts and the quick tests, under a minute"
-	@echo "make bench   side by side with nginx, HAProxy and Envoy"
+	@echo "make bench   side by side with nginx, HAProxy and Envoy, in about 20 minutes (ARGS=\"--jobs a,d --rounds 1\")"
 	@echo "make fuzz    Hypothesis against parsers and log for $(DURATION) seconds (DURATION=...)"
 	@echo "make soak    everything at once for $(DURATION) seconds, then the books are checked (DURATION=...)"
 

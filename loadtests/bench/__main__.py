@@ -235,7 +235,8 @@ def run_jobs(console: Console, jobs: list[Job]) -> tuple[dict[Job, dict[Any, Ser
             try:
                 done[job] = run_job(job, progress)
             except Exception as error:  # what a job needs is missing: the others can still be done
-                console.print(f"({show.job_name(job.name)}) cannot be run: {error}", style="red", highlight=False)
+                console.print(f"({show.job_name(job.name)}) cannot be run: {error!r}", style="red", highlight=False)
+                verdicts += job.verdicts(job.series())  # what is not measured is not passed
                 continue
             job.show(console, done[job])
             verdicts += job.verdicts(done[job])

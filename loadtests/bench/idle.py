@@ -32,6 +32,15 @@ def raise_descriptors(wanted: int) -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def _read_answer(made: socket.socket, number: int) -> None:
+    answer = b""
+    while not answer.endswith((load.ANSWERS["a"], load.ANSWERS["b"])):
+        more = made.recv(65536)
+        if not more or not (answer + more).startswith(b"HTTP/1.1 200"):
+            raise OSError(f"connection {number + 1} was answered with {(answer + more)[:60]!r}")
+        answer += more
+
+
 def ask_once(port: int, number: int) -> socket.socket:
     """A connection that was used for one request and is kept open.
 
@@ -49,12 +58,7 @@ def ask_once(port: int, number: int) -> socket.socket:
         made.sendall(
             f"{head}Content-Type: application/json\r\nContent-Length: {len(load.BODY)}\r\n\r\n".encode() + load.BODY
         )
-        answer = b""
-        while not answer.endswith((load.ANSWERS["a"], load.ANSWERS["b"])):
-            more = made.recv(65536)
-            if not more or not (answer + more).startswith(b"HTTP/1.1 200"):
-                raise OSError(f"connection {number + 1} was answered with {(answer + more)[:60]!r}")
-            answer += more
+        _read_answer(made, number)
     except OSError:
         made.close()
         raise

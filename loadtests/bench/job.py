@@ -15,6 +15,7 @@ from rich.console import Console
 from loadtests.bench.bars import BARS, Verdict, judge
 from loadtests.bench.figures import Series
 from loadtests.bench.setting import Setting
+from loadtests.bench.systems import System
 
 Say = Callable[[str], None]
 MOST_FAILURES = 2
@@ -71,6 +72,13 @@ class Job(ABC):
         return {}
 
 
+def series_of(setting: Setting, system: System, configuration: str, label: str | None = None) -> Series[Any]:
+    """The empty series of a system; one whose program is missing is left out from the start, with the reason."""
+    peer = setting.peers.get(system.program or "")
+    missing = f"{peer.name} is missing: {peer.reason}" if peer is not None and peer.binary is None else ""
+    return Series(label or system.name, system.switched_on[configuration], skipped=missing)
+
+
 def run_job(job: Job, progress: Any) -> dict[Any, Series[Any]]:
     """Measure all cells of a job in all rounds; `progress` is told of every step."""
     series = job.series()
@@ -82,11 +90,16 @@ def run_job(job: Job, progress: Any) -> dict[Any, Series[Any]]:
                 one = series[key]
                 if not one.skipped:
                     place = f"round {number + 1} of {job.rounds}: {key}"
-                    measure_into(one, job, key, number, lambda what, place=place: progress.say(job, f"{place}, {what}"))
+                    measure_into(one, job, key, number, saying(progress, job, place))
                 progress.done(job.cost_s(key))
     finally:
         job.close()
     return series
+
+
+def saying(progress: Any, job: Job, place: str) -> Say:
+    """What tells of the steps of one cell."""
+    return lambda what: progress.say(job, f"{place}, {what}")
 
 
 def measure_into(one: Series[Any], job: Job, key: Any, number: int, say: Say) -> None:

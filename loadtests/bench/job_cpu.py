@@ -19,7 +19,7 @@ from rich.console import Console
 
 from loadtests.bench import cpu, launch, load, show, verify
 from loadtests.bench.figures import Measurement, Series, median_ratio, mid
-from loadtests.bench.job import DIRECT_WORDS, Job, Say
+from loadtests.bench.job import DIRECT_WORDS, Job, Say, series_of
 from loadtests.bench.launch import Place
 from loadtests.bench.logged import wait_for_log
 from loadtests.bench.metrics import collector_pauses
@@ -92,9 +92,10 @@ class CpuJob(Job):
         asked = [name for name in self.setting.systems if name in self.work.systems]
         found = {"direct": Series[Measurement]("direct", DIRECT_WORDS)} if "direct" in asked else {}
         for system in able(self.work.configuration, asked):
-            found[system.name] = Series(system.name, system.switched_on[self.work.configuration])
+            found[system.name] = series_of(self.setting, system, self.work.configuration)
             if self.name == "e":
-                found[system.name + TWO_WORKERS] = Series(system.name + TWO_WORKERS, "the same with two workers")
+                two = system.name + TWO_WORKERS
+                found[two] = series_of(self.setting, system, self.work.configuration, two)
         return found
 
     def cost_s(self, key: Any) -> float:

@@ -22,6 +22,7 @@ from loadtests.bench.bars import Bar, Verdict
 from loadtests.bench.figures import Series
 from loadtests.bench.isolation import (
     AGAIN,
+    CONNECTIONS,
     HEALTHY,
     HUNG_S,
     LIMIT,
@@ -35,7 +36,7 @@ from loadtests.bench.isolation import (
     against_itself,
     judge_cell,
 )
-from loadtests.bench.job import Job, Say
+from loadtests.bench.job import Job, Say, series_of
 from loadtests.bench.job_latency import open_rate, rate_in_words
 from loadtests.bench.launch import Place
 from loadtests.bench.models import Models, start_models
@@ -45,13 +46,11 @@ from loadtests.bench.setting import Setting
 from loadtests.bench.systems import able, system_named
 
 TARGET = load.TARGET
-WARM_S = 0.5
-STRETCH = {"1 KB": 0.5, "1 MB": 0.7, "30 MB": 1.0}  # of --seconds; fewer and larger bodies need longer to say anything
+WARM_S = 0.4
+STRETCH = {"1 KB": 0.4, "1 MB": 0.6, "30 MB": 1.0}  # of --seconds; fewer and larger bodies need longer to say anything
 LEAST_S = 1.0
-START_S = {"nginx": 0.9, "envoy": 1.4, "parallax": 2.2}  # with stopping and the generator's start, about
-USUALLY_HANGS = {  # for the estimate of the time left only
-    ("nginx", "slow"), ("nginx", "stalled"), ("nginx", "non-reading"), ("envoy", "non-reading"),
-}  # fmt: skip
+START_S = {"nginx": 0.8, "envoy": 1.2, "parallax": 2.0}  # with stopping and the generator's start, about
+USUALLY_HANGS = {"nginx": ("stalled", "non-reading")}  # with keep-alive; for the estimate of the time left only
 ROUNDS_FOR_ONE = 3
 
 
@@ -89,8 +88,9 @@ class IsolationJob(Job):
             for keep_alive in (True, False)
             for system in able("isolation", self.setting.systems)
             for shadow in SHADOWS
+            if shadow != AGAIN or system.name == "parallax"  # only we are judged
         ]
-        return {cell: Series(str(cell), system_named(cell.system).switched_on["isolation"]) for cell in cells}
+        return {cell: series_of(self.setting, system_named(cell.system), "isolation", str(cell)) for cell in cells}
 
     def order(self, keys: list[Any], number: int) -> list[Any]:
         return keys  # the healthy shadow is first and last among the others of its row
@@ -99,7 +99,7 @@ class IsolationJob(Job):
         return max(LEAST_S, STRETCH[size] * self.setting.seconds)
 
     def cost_s(self, key: Any) -> float:
-        hangs = HUNG_S if key.keep_alive and (key.system, key.shadow) in USUALLY_HANGS else 0.0
+        hangs = HUNG_S if key.keep_alive and key.shadow in USUALLY_HANGS.get(key.system, ()) else 0.0
         return START_S.get(key.system, 2.0) + WARM_S + self._seconds(key.size) + hangs
 
     def rate_of(self, size: str) -> float:
@@ -140,6 +140,7 @@ class IsolationJob(Job):
             ignored_s=WARM_S,
             seed=load.SEED + number,  # the same arrivals for every shadow
             keep_alive=key.keep_alive,
+            connections=CONNECTIONS[key.size],
             hung_s=HUNG_S,
         )
 

@@ -4,6 +4,8 @@ The rate is a quarter of what Parallax can answer in job (a): below saturation f
 is the way through the proxy and not the queue before it. Arrivals of a round are the same for every system.
 """
 
+# ruff: noqa: RUF001 - what people read is set with dashes and signs of multiplication
+
 from __future__ import annotations
 
 import shutil
@@ -16,7 +18,7 @@ from rich.table import Table
 from loadtests.bench import load, show, verify
 from loadtests.bench.arrivals import quantile
 from loadtests.bench.figures import Latency, Series, added_ratio, added_us, mid
-from loadtests.bench.job import DIRECT_WORDS, Job, Say
+from loadtests.bench.job import DIRECT_WORDS, Job, Say, series_of
 from loadtests.bench.job_cpu import capacity_of_parallax
 from loadtests.bench.launch import Place
 from loadtests.bench.metrics import collector_pauses
@@ -70,7 +72,7 @@ class LatencyJob(Job):
         asked = self.setting.systems
         found = {"direct": Series[Latency]("direct", DIRECT_WORDS)} if "direct" in asked else {}
         return found | {
-            system.name: Series(system.name, system.switched_on["split"])
+            system.name: series_of(self.setting, system, "split")
             for system in able("split", asked)
             if system.name != "naive"  # a quarter of ours is most of what it can do
         }
@@ -160,7 +162,7 @@ def _added(series: dict[str, Series[Latency]], name: str, share: str) -> str:
     if name == "direct" or "direct" not in series:
         return ""
     found = sorted(added_us(series[name].measured, series["direct"].measured, _value(share)).values())
-    return f"{quantile(found, 0.5):+.0f}" if found else "–"  # noqa: RUF001
+    return f"{quantile(found, 0.5):+.0f}" if found else "–"
 
 
 def _times_nginx(series: dict[str, Series[Latency]], name: str, share: str) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from statistics import median
 from typing import Any
 
 from rich.console import Console
 
 from loadtests.bench import cpu, idle, show
 from loadtests.bench.figures import Memory, Series, mid
-from loadtests.bench.job import Job, Say
+from loadtests.bench.job import Job, Say, series_of
 from loadtests.bench.launch import Place
 from loadtests.bench.running import Running, SystemFailed
 from loadtests.bench.systems import able, system_named
@@ -45,13 +46,11 @@ class MemoryJob(Job):
 
     def series(self) -> dict[str, Series[Memory]]:
         found: dict[str, Series[Memory]] = {
-            system.name: Series(system.name, system.switched_on["split"])
-            for system in able("split", self.setting.systems)
+            system.name: series_of(self.setting, system, "split") for system in able("split", self.setting.systems)
         }
         if "parallax" in found:
-            found["parallax" + LOGGED] = Series(
-                "parallax" + LOGGED, system_named("parallax").switched_on["split-logged"]
-            )
+            label = "parallax" + LOGGED
+            found[label] = series_of(self.setting, system_named("parallax"), "split-logged", label)
         return found
 
     def cost_s(self, key: Any) -> float:
@@ -95,7 +94,7 @@ class MemoryJob(Job):
             if not one.measured:
                 show.add_unmeasured(table, name, one)
                 continue
-            cells = [f"{mid(one, lambda m, step=step: m.bytes_at[step]) / 2**20:.1f}" for step in self.steps]
+            cells = [f"{median(m.bytes_at[step] for m in one.measured) / 2**20:.1f}" for step in self.steps]
             each = f"{mid(one, lambda m: m.per_connection()) / 1024:.1f}"
             table.add_row(
                 name, *cells, each, show.errors_cell(one.errors), style="bold" if name == "parallax" else None

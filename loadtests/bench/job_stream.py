@@ -14,14 +14,15 @@ from rich.console import Console
 from loadtests.bench import show, streams
 from loadtests.bench.arrivals import quantile
 from loadtests.bench.figures import Series, Stream, mid
-from loadtests.bench.job import DIRECT_WORDS, Job, Say
+from loadtests.bench.job import DIRECT_WORDS, Job, Say, series_of
 from loadtests.bench.launch import Place
 from loadtests.bench.models import Models, start_models
 from loadtests.bench.systems import able, system_named
 
 TARGET = "/v2/models/stream/events"
 STREAMS = 32
-OVERHEAD_S = 2.5
+OVERHEAD_S = 2.0
+MOST_S = 2.0  # a hundred events on each stream
 
 
 class StreamJob(Job):
@@ -42,18 +43,20 @@ class StreamJob(Job):
     def series(self) -> dict[str, Series[Stream]]:
         asked = self.setting.systems
         found = {"direct": Series[Stream]("direct", DIRECT_WORDS)} if "direct" in asked else {}
-        return found | {
-            system.name: Series(system.name, system.switched_on["stream"]) for system in able("stream", asked)
-        }
+        return found | {system.name: series_of(self.setting, system, "stream") for system in able("stream", asked)}
+
+    @property
+    def _seconds(self) -> float:
+        return min(MOST_S, self.setting.seconds)
 
     def cost_s(self, key: Any) -> float:
-        return OVERHEAD_S + self.setting.seconds
+        return OVERHEAD_S + self._seconds
 
     def measure(self, key: str, number: int, say: Say) -> Stream:
         assert self.models is not None
         port = self.models.ports["healthy"]
         if key == "direct":
-            return stream_of(streams.read_apart(port, TARGET, STREAMS, self.setting.seconds), number)
+            return stream_of(streams.read_apart(port, TARGET, STREAMS, self._seconds), number)
         system, setting = system_named(key), self.setting
         ports = {**setting.ports, "a": port, "b": port}
         place = Place(setting.directory_for(f"s-{number}-{key}"), ports, setting.cores)
@@ -61,7 +64,7 @@ class StreamJob(Job):
         try:
             streams.read_apart(running.port, TARGET, 2, 0.5)
             say("measuring")
-            seen = streams.read_apart(running.port, TARGET, STREAMS, setting.seconds)
+            seen = streams.read_apart(running.port, TARGET, STREAMS, self._seconds)
         finally:
             running.stop(patience_s=2.0)
         if not setting.keep:

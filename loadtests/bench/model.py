@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import select
 import signal
 import socket
 import struct
@@ -33,6 +34,7 @@ import uvloop
 BEHAVIOURS = ("healthy", "slow", "stalled", "refusing", "resetting", "non-reading")
 SLOW_S = 2.0
 EVENT_S = 0.02
+SWEEP_S = 0.5
 SMALL_BUFFER = 4096  # the kernel doubles it; a sender is stopped after a few dozen KiB
 BODY = b'{"model_name":"m","model_version":"1","outputs":[{"name":"prob","datatype":"FP64","shape":[1],"data":[0.5]}]}'
 ANSWER = (
@@ -91,10 +93,7 @@ class Model(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.counts.bytes += len(data)
         while data:
-            if self.request:
-                data = self._read_body(data)
-            else:
-                data = self._read_head(data)
+            data = self._read_body(data) if self.request else self._read_head(data)
 
     def _read_head(self, data: bytes) -> bytes:
         self.head += data
@@ -171,15 +170,35 @@ class Resetting(Model):
             self.transport.abort()
 
 
-class NonReading(Model):
-    """A connection that is accepted and never read."""
+class NonReading:
+    """A listener whose connections are accepted and never read, until the other side gives them up.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.transport.pause_reading()
+    It holds bare sockets: a transport of the loop reads whatever its protocol does.
+    """
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes that were there before reading was paused."""
+    def __init__(self, listening: socket.socket, counts: Counts) -> None:
+        self.counts = counts
+        self.held: dict[int, socket.socket] = {}
+        self.given_up = select.poll()
+        listening.setblocking(False)
+        listening.listen(1024)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(listening, self._accept, listening)
+        loop.call_later(SWEEP_S, self._sweep)
+
+    def _accept(self, listening: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                accepted, _ = listening.accept()
+                self.counts.connections += 1
+                self.held[accepted.fileno()] = accepted
+                self.given_up.register(accepted, select.POLLRDHUP)
+
+    def _sweep(self) -> None:
+        for number, _ in self.given_up.poll(0):
+            self.given_up.unregister(number)
+            self.held.pop(number).close()
+        asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
 
 def protocol_of(behaviour: str, counts: Counts) -> Callable[[], Model]:
@@ -193,9 +212,8 @@ def protocol_of(behaviour: str, counts: Counts) -> Callable[[], Model]:
             return lambda: Model(counts, answer_never)
         case "resetting":
             return lambda: Resetting(counts, answer_never)
-        case "non-reading":
-            return lambda: NonReading(counts, answer_never)
-    raise ValueError(f"got {behaviour!r}, must be of {', '.join(BEHAVIOURS)}")
+        case _:
+            raise ValueError(f"got {behaviour!r}, must be of {', '.join(BEHAVIOURS)}")
 
 
 class CountsPage(asyncio.Protocol):
@@ -234,7 +252,9 @@ async def serve(wanted: dict[str, int], counts_port: int) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for behaviour, port in wanted.items():
             listening = stack.enter_context(bound(port, small=behaviour == "non-reading"))
-            if behaviour != "refusing":
+            if behaviour == "non-reading":
+                NonReading(listening, counts[behaviour])
+            elif behaviour != "refusing":
                 made = protocol_of(behaviour, counts[behaviour])
                 stack.callback((await loop.create_server(made, sock=listening, backlog=1024)).close)
         page = await loop.create_server(lambda: CountsPage(counts), "127.0.0.1", counts_port)

@@ -55,7 +55,8 @@ def parse_events(data: bytes) -> tuple[list[int], bytes]:
 
 def read_streams(port: int, target: str, count: int, seconds: float) -> Seen:
     """Open the streams and read them for so long."""
-    epoll, readers = select.epoll(), {}
+    epoll = select.epoll()
+    readers: dict[int, Reader] = {}
     first_us: list[float] = []
     delays_us: list[float] = []
     errors: list[str] = []

@@ -103,3 +103,30 @@ def test_the_busy_time_of_a_core_grows_and_an_unknown_core_has_none() -> None:
 def test_memory_of_a_living_process_is_counted() -> None:
     """The memory of this test process is more than nothing and less than the machine's."""
     assert 1_000_000 < cpu.memory_bytes(os.getpid()) < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_the_busiest_of_several_workers_is_told() -> None:
+    """Its share of what all workers used; the supervisor, the master and a spare that did nothing do not count."""
+    before = [cpu.Process(1, 0, "supervisor", 10), cpu.Process(2, 1, "worker", 100), cpu.Process(3, 1, "worker", 50)]
+    after = [cpu.Process(1, 0, "supervisor", 99), cpu.Process(2, 1, "worker", 160), cpu.Process(3, 1, "worker", 90)]
+    assert cpu.busier_share(before, after, 1, "worker") == pytest.approx(0.6)
+    spare = cpu.Process(4, 1, "worker", 7)
+    assert cpu.busier_share([*before, spare], [*after, spare], 1, "worker") == pytest.approx(0.6)
+    assert cpu.busier_share(before[:2], after[:2], 1, "worker") == 1.0
+    assert cpu.busier_share(before, before, 1, "worker") == 1.0
+
+
+def test_memory_is_told_by_role() -> None:
+    """The roles add up to the tree."""
+    found = cpu.memory_by_role(os.getpid(), lambda command: "tests" if "pytest" in command else None)
+    assert sum(found.values()) == pytest.approx(cpu.memory_bytes(os.getpid()), rel=0.2)
+    assert found["tests"] > 1_000_000
+
+
+@pytest.mark.e2e
+def test_a_process_is_named_by_its_number_and_its_start() -> None:
+    """A number that is given out again is somebody else's."""
+    assert cpu.started(os.getpid()) > 0
+    with spawn("pass") as process:
+        process.communicate()
+    assert cpu.started(process.pid) == 0

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from loadtests.bench.__main__ import JOBS, expected_s, make_jobs, parse_arguments
 from loadtests.bench.figures import Measurement, Series
 from loadtests.bench.job import Job, run_job
-from loadtests.bench.running import SystemFailed
+from loadtests.bench.load import Load
+from loadtests.bench.peers import Peer
+from loadtests.bench.running import Cores, SystemFailed
+from loadtests.bench.setting import Setting
+from loadtests.bench.systems import NAMES
 
 
 def measured(number: int) -> Measurement:
@@ -94,6 +100,41 @@ def test_a_cell_that_fails_twice_is_left_out(error: Exception, words: str) -> No
     assert [number for number, key in job.asked if key == "y"] == [0, 1]
     assert progress.done_s == 4 * 2 * 2.0
     assert len(series["x"].measured) == 4
+
+
+def test_a_missing_peer_is_skipped_with_the_reason_and_never_started(tmp_path: Path) -> None:
+    """In every job; the others, and ourselves, who need no peer's program, are measured."""
+    missing = Peer("envoy", None, reason="no network")
+    setting = Setting(
+        peers={"envoy": missing, "nginx": Peer("nginx", tmp_path / "nginx")}, directory=tmp_path, cores=Cores(None, None),
+        load=Load(tmp_path, tmp_path, {}), ports={}, rounds=3, seconds=3.0, warm_up_s=1.0, systems=list(NAMES),
+    )  # fmt: skip
+    for job in make_jobs(setting, list(JOBS)):
+        for key, one in job.series().items():
+            assert one.skipped == ("envoy is missing: no network" if "envoy" in str(key) else "")
+
+
+def test_the_estimate_covers_every_cell_of_every_round(tmp_path: Path) -> None:
+    """All of it takes about a third of an hour by default."""
+    arguments = parse_arguments([])
+    setting = Setting(
+        peers={}, directory=tmp_path, cores=Cores(None, None), load=Load(tmp_path, tmp_path, {}), ports={},
+        rounds=arguments.rounds, seconds=arguments.seconds, warm_up_s=arguments.warm_up, systems=arguments.systems,
+    )  # fmt: skip
+    jobs = make_jobs(setting, arguments.jobs)
+    assert [job.name for job in jobs] == list(JOBS)
+    assert expected_s(jobs) == sum(expected_s([job]) for job in jobs)
+    assert 15 * 60 < expected_s(jobs) < 22 * 60
+
+
+def test_a_job_that_could_not_be_run_misses_its_bars(tmp_path: Path) -> None:
+    """What is not measured is not passed."""
+    setting = Setting(
+        peers={}, directory=tmp_path, cores=Cores(None, None), load=Load(tmp_path, tmp_path, {}), ports={},
+        rounds=1, seconds=1.0, warm_up_s=1.0, systems=list(NAMES),
+    )  # fmt: skip
+    for job in make_jobs(setting, list(JOBS)):
+        assert {verdict.outcome for verdict in job.verdicts(job.series())} <= {"fail"}
 
 
 def test_what_a_job_started_is_stopped_when_the_run_is_interrupted() -> None:

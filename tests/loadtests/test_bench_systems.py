@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from loadtests.bench import launch, load, logged, running, verify
+from loadtests.bench import cpu, launch, load, logged, running, verify
 
 
 @contextmanager
@@ -203,3 +205,41 @@ def test_the_window_stays_open_until_the_rows_are_there_and_the_lag_is_nothing(t
 def test_a_log_without_files_has_no_rows(tmp_path: Path) -> None:
     """Before the first commit there is nothing to read."""
     assert logged.rows_in_parquet(tmp_path, "pairs") == 0
+
+
+LEAVES_A_CHILD = """
+import signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
+print(child.pid, flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.e2e
+def test_stopping_a_system_leaves_none_of_its_processes(tmp_path: Path) -> None:
+    """A supervisor that dies at once on a signal leaves its worker, which must not run into the next measurement."""
+    log = tmp_path / "output.log"
+    command = [sys.executable, "-c", LEAVES_A_CHILD]
+    system = running.start(
+        "peer", command, tmp_path, port=1, environment=dict(os.environ), ready=lambda: log.read_text().strip().isdigit()
+    )
+    child = int(log.read_text())
+    assert cpu.started(child)
+    system.stop(patience_s=10.0)
+    assert system.process.returncode is not None
+    for _ in range(1000):  # a killed process is gone once its new parent has looked
+        if not cpu.command_line(child):
+            break
+        time.sleep(0.01)
+    assert not cpu.command_line(child)
+
+
+def test_a_second_worker_has_a_core_of_its_own_only_if_there_are_enough() -> None:
+    """On two cores both workers share one, and it is said."""
+    few, many = running.Cores(1, 0), running.Cores(3, 0, 2)
+    assert few.for_workers(["x"], 2) == ["taskset", "-c", "1", "x"]
+    assert many.for_workers(["x"], 2) == ["taskset", "-c", "3,2", "x"]
+    assert many.for_workers(["x"], 1) == ["taskset", "-c", "3", "x"]
+    assert running.Cores(None, None).for_workers(["x"], 2) == ["x"]
+    assert few.two_workers_in_words == "two workers share core 1; load and model servers keep to core 0"
+    assert "cores 3 and 2" in many.two_workers_in_words

@@ -113,6 +113,15 @@ def test_a_request_that_fails_is_an_error_and_no_latency(
     assert all(said in why for why in observed.errors)
 
 
+def test_a_model_that_does_not_read_stops_its_sender(models: Models) -> None:
+    """The kernel takes what fits its buffers, and then nothing for ever: back-pressure is what is tested with it."""
+    with socket.create_connection(("127.0.0.1", models.ports["non-reading"])) as sender:
+        sender.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            sender.sendall(b"x" * 50_000_000)
+        assert models.seen("non-reading") > 0
+
+
 def test_what_each_model_has_seen_can_be_asked(models: Models) -> None:
     """So the bench can prove that a shadow was really there."""
     before = models.seen("stalled")
@@ -263,7 +272,7 @@ def test_a_caller_that_is_not_answered_with_200_is_an_error() -> None:
     """Memory of connections that were refused is no figure."""
     with (
         serving(lambda number, request: b"HTTP/1.1 503 Service Unavailable\r\n\r\n") as port,
-        pytest.raises(OSError, match="connection 1 was answered with b'HTTP/1.1 503"),
+        pytest.raises(OSError, match=r"connection 1 was answered with b'HTTP/1\.1 503"),
     ):
         idle.ask_once(port, 0)
     with pytest.raises(ConnectionRefusedError):
