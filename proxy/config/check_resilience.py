@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.config.document import View
 from proxy.config.references import Known, routes_of, section
 from proxy.config.resilience import Backoff, Ejection, Health
-from proxy.config.scalars import parse_duration
+from proxy.config.scalars import is_unix, parse_duration
 from proxy.config.schema import Timeouts
 
 
@@ -13,6 +13,9 @@ def check_resilience(root: View) -> None:
     """Note everything wrong about checks, ejection, retries and fallbacks."""
     for _, upstream in root["upstreams"].entries():
         _check_health(upstream["health"])
+        for endpoint in upstream["endpoints"].items():
+            if upstream["health"]["port"].given and endpoint.text is not None and is_unix(endpoint.text):
+                upstream["health"]["port"].report(f"given together with {endpoint.shown}, a Unix socket has no port")
         _check_order(upstream["ejection"], "base", "max", Ejection().base, Ejection().max)
         retries = upstream["retries"]
         _check_order(retries["backoff"], "base", "max", Backoff().base, Backoff().max)

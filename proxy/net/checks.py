@@ -102,11 +102,11 @@ class Check:
         )
         # Two: one that is still being opened when its time is over, and the next.
         self._pool = Pool(private, checks.wheel, loop, max_connections=2, max_pending=0)
-        host = target if upstream.host in ("preserve", "endpoint") else upstream.host
+        host = self._pool.fixed_host or self._pool.endpoints[0].host_header
         self._request = (
-            f"GET {rule.path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: parallax-health\r\naccept: */*\r\n"
-            "connection: close\r\n\r\n"
-        ).encode("latin-1", "replace")
+            b"GET %b HTTP/1.1\r\nhost: %b\r\nuser-agent: parallax-health\r\naccept: */*\r\nconnection: close\r\n\r\n"
+            % (rule.path.encode("latin-1", "replace"), host)
+        )
 
     def begin(self, worker: str) -> None:
         """Plan the first check."""

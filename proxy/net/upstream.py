@@ -339,6 +339,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _switch(self, leg: Leg, rest: bytes) -> None:
         """Hand over to the leg for good."""
         self.deadline = inf
+        if self.endpoint.outlier is not None:
+            self.pool.note_status(self.endpoint, self.status, monotonic())
         try:
             leg.on_switch(self, rest)
         except Exception as error:  # noqa: BLE001 - the exchange barrier, seen from the upstream

@@ -10,6 +10,7 @@ from proxy.plan.resilience import Event, Failures
 EVENTS: Final[dict[str, Event]] = {
     "connect_failed": "connect",
     "connect_timeout": "connect",
+    "upstream_tls": "connect",
     "upstream_closed": "reset",
     "upstream_incomplete": "reset",
     "upstream_protocol": "reset",

@@ -70,6 +70,14 @@ def test_a_fallback_is_another_upstream(problems: object, written: str, expected
     assert problems(f'upstreams: {{a: "h:1", b: "h:3"}}\n{written}\n') == expected  # type: ignore[operator]
 
 
+def test_a_unix_socket_has_no_port_to_check(problems: object) -> None:
+    """The checks would go to a path that nobody wrote."""
+    text = "upstreams: {a: {endpoints: [unix:/run/a.sock], health: {protocol: v2, port: 81}}}\nroutes: [{name: r, upstream: a}]\n"
+    assert problems(text) == [  # type: ignore[operator]
+        "1: upstreams.a.health.port: given together with 'unix:/run/a.sock', a Unix socket has no port"
+    ]
+
+
 def compiled(written: str) -> Upstream:
     return compile_plan(parse(UPSTREAM.format(written), file="f", env={})).upstreams["a"]
 

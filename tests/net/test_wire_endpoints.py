@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -255,6 +257,10 @@ async def test_what_a_shadow_meets_ejects_no_endpoint_of_callers(net: Any) -> No
     assert proxy.count("ejections", "a") == 0
     assert proxy.count("ejections", "b", "s") == 1
     assert len(fit(proxy)) == 2
+    samples = endpoint_samples(proxy.core, monotonic())["endpoint_ejected"]
+    assert {(*sample.labels[1:3], sample.value) for sample in samples} == {
+        ("a", "", 0.0), ("b", "s", 0.0), ("b", "s", 1.0),
+    }  # fmt: skip
 
 
 async def test_an_endpoint_that_fails_its_checks_gets_no_requests_and_comes_back(net: Any) -> None:
@@ -346,6 +352,29 @@ async def test_with_no_fit_endpoint_all_are_asked_and_it_says_so(net: Any, caplo
     switches[0].status = 200
     await net.until(lambda: fit(proxy) == [servers[0].address])
     assert "1 of 2 endpoints are fit, requests go to these" in caplog.text
+
+
+async def test_checks_reach_a_unix_socket(net: Any, tmp_path: Path) -> None:
+    """With a Host that HTTP/1.1 knows, since a path is none."""
+    asked = asyncio.Event()
+    hosts: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hosts.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        asked.set()
+
+    path = tmp_path / "model.sock"
+    server = await asyncio.start_unix_server(serve, path)
+    proxy = await net.proxy(plan_of(net, [f"unix:{path}"], health=CHECKS))
+    async with asyncio.timeout(8):
+        await asked.wait()
+    await net.until(lambda: proxy.count("health_checks", "a", f"unix:{path}", "passed"))
+    assert b"\r\nhost: localhost\r\n" in hosts[0]
+    proxy.core.stop_checks()
+    server.close()
 
 
 async def test_below_the_panic_threshold_all_are_asked(net: Any) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
 
-from proxy.plan.data import Abort, Delay, Fault, Plan, Reset, Timeouts
+from proxy.plan.data import Abort, Delay, Fault, Plan, Reset, Timeouts, UpstreamTls
 from proxy.plan.resilience import Budget, Ejection, Failures, Fallback, Retries
 from proxy.predictions.rules import Noise
 
@@ -385,8 +386,32 @@ async def test_the_fallback_comes_after_the_retries(net: Any) -> None:
     caller = await net.caller(proxy)
     assert (await caller.ask("GET")).status == 200
     assert (len(failing.requests), len(stable.requests)) == (3, 1)
-    assert proxy.exchanges[0].retries == 2
+    (record,) = proxy.exchanges
+    assert record.retries == 2
+    tries = [(one.upstream, one.endpoint, one.error_type) for one in record.tries]
+    assert tries == [*[("a", failing.address, "status_503")] * 3, ("b", stable.address, None)]
+    assert all(one.end_s <= other.start_s for one, other in pairwise(record.tries))
     assert retries(proxy) == {"failed": 2, "attempts_exhausted": 1}
+
+
+async def test_an_upstream_that_cannot_be_trusted_is_answered_for_too(net: Any) -> None:
+    """A TLS handshake that fails carried no request: it is retried, falls back and ejects as a refused connection does."""
+
+    async def no_tls(connection: Any) -> None:
+        await connection.reader.read(1)
+
+    plain, other, stable = await net.server(no_tls), await net.server(no_tls), await net.server()
+    plan = plan_of(
+        net, [plain.address, other.address], fallback=stable.address, retries=rule(attempts=1), tls=UpstreamTls(),
+        ejection=Ejection(ANY, consecutive=1), fallback_settings={"tls": None, "ejection": None},
+    )  # fmt: skip
+    proxy = await net.proxy(plan)
+    caller = await net.caller(proxy)
+    assert (await caller.ask("POST", "/orders", body=b"x")).status == 200
+    (record,) = proxy.exchanges
+    assert (record.served_by, record.fallback_reason) == ("b", "upstream_tls")
+    assert proxy.count("ejections", "a") == 1
+    assert not plain.requests
 
 
 async def test_a_fallback_that_fails_is_what_the_caller_gets(net: Any) -> None:
