@@ -193,6 +193,7 @@ def as_json(
                         "switched_on": one.switched_on,
                         "skipped": one.skipped,
                         "failed": one.failed,
+                        "refused": one.refused,
                         "rounds": [round_json(m) for m in one.measured],
                     }
                     for key, one in series.items()

@@ -82,6 +82,8 @@ def judge(bar: Bar, job: Mapping[str, Series[Any]]) -> Verdict:
         return Verdict(bar, "not judged", reason=f"{bar.ours} was not asked for")
     if mine.failed:
         return Verdict(bar, "fail", reason=f"{bar.ours} failed: {mine.failed[0]}")
+    if mine.refused and not mine.measured:
+        return Verdict(bar, "not judged", reason=f"every round was refused: {mine.refused[0]}")
     if mine.skipped or not mine.measured:
         return Verdict(bar, "fail", reason=f"{bar.ours} was not measured")
     if mine.errors:

@@ -112,13 +112,17 @@ class Stream:
 
 @dataclass(slots=True)
 class Series(Generic[R]):
-    """The rounds of one system in one job, those that failed, and the reason why there are no more."""
+    """The rounds of one system in one job, those that failed, and the reason why there are no more.
+
+    What was refused was measured badly: it says nothing of the system, neither good nor bad.
+    """
 
     system: str
     switched_on: str
     measured: list[R] = field(default_factory=list)
     skipped: str = ""
     failed: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     @property
     def errors(self) -> int:

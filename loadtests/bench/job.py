@@ -2,6 +2,7 @@
 
 A cell that fails in a round (the system does not start, crashes, does not do the job, or the bench itself
 trips over it) is written down with the reason and the run goes on; after two failures the cell is left out.
+A measurement that the bench itself refuses, because its generator was late, is tried once more and then missing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from loadtests.bench.bars import BARS, Verdict, judge
 from loadtests.bench.figures import Series
+from loadtests.bench.openloop import GeneratorLate
 from loadtests.bench.setting import Setting
 from loadtests.bench.systems import System
 
@@ -102,11 +104,26 @@ def saying(progress: Any, job: Job, place: str) -> Say:
     return lambda what: progress.say(job, f"{place}, {what}")
 
 
+def measure_again(job: Job, key: Any, number: int, say: Say) -> Any:
+    """Measure one cell, once more if the machine was too busy the first time.
+
+    Raises:
+        GeneratorLate: it still is.
+    """
+    try:
+        return job.measure(key, number, say)
+    except GeneratorLate:
+        say("measuring again, the generator was late")
+        return job.measure(key, number, say)
+
+
 def measure_into(one: Series[Any], job: Job, key: Any, number: int, say: Say) -> None:
     """Measure one cell in one round; whatever goes wrong is the cell's failure, not the bench's."""
     say("starting")
     try:
-        one.measured.append(job.measure(key, number, say))
+        one.measured.append(measure_again(job, key, number, say))
+    except GeneratorLate as error:
+        one.refused.append(f"round {number + 1}: {error}")
     except Exception as error:  # a cell is a barrier: the others must still be measured
         words = str(error) or repr(error)
         one.failed.append(f"round {number + 1}: {words if type(error).__name__ in EXPECTED else repr(error)}")

@@ -172,6 +172,10 @@ class IsolationJob(Job):
             )
             for note in notes:
                 console.print(Text(f"  {system}: {note}", style="yellow"))
+        refused = sum(bool(one.refused and not one.measured) for one in series.values())
+        if refused:
+            words = f"  {refused} of {len(series)} cells were refused: the generator was late, the machine is too busy"
+            console.print(Text(words, style="yellow"))
         rates = ", ".join(f"{self.rate_of(size):,.0f}/s of {size}" for size in SIZES)
         show.say(
             console,
@@ -210,8 +214,12 @@ def rows_of(series: Mapping[Cell, Series[Window]]) -> dict[Row, dict[str, list[W
 
 
 def _judged(series: Mapping[Cell, Series[Window]], cell: Cell, windows: Mapping[str, list[Window]]) -> CellVerdict:
-    failed = series[cell].failed
-    return CellVerdict(cell, "fail", failed[0]) if failed else judge_cell(cell, windows)
+    one = series[cell]
+    if one.failed:
+        return CellVerdict(cell, "fail", one.failed[0])
+    if one.refused and not one.measured:
+        return CellVerdict(cell, "not judged", one.refused[0])
+    return judge_cell(cell, windows)
 
 
 def summed_up(judged: list[CellVerdict]) -> Verdict:
@@ -240,7 +248,8 @@ def _cell_text(verdict: CellVerdict) -> Text:
     if verdict.hung:
         return Text(f"{verdict.hung} hung", style=style)
     if verdict.p50 is None or verdict.p99 is None:
-        return Text("failed" if verdict.outcome == "fail" else "–", style=style)
+        words = "failed" if verdict.outcome == "fail" else "refused" if "generator" in verdict.reason else "–"
+        return Text(words, style=style)
     return Text(f"{verdict.p50:.2f} / {verdict.p99:.2f}", style=style)
 
 
@@ -249,7 +258,7 @@ def window_of(observed: Observed, number: int, setting: Setting, memory: int, se
 
     Raises:
         SystemFailed: the shadow saw nothing, so that nothing was shown.
-        GeneratorFailed: the generator was late.
+        GeneratorLate: the generator was late.
     """
     if seen == 0 and behaviour != "refusing":  # who refuses cannot count
         raise SystemFailed(f"the {behaviour} shadow saw no connection")

@@ -177,7 +177,7 @@ def latency_of(observed: Observed, number: int, setting: Setting, collector: dic
     """A round from what the generator observed.
 
     Raises:
-        GeneratorFailed: the generator was late.
+        GeneratorLate: the generator was late.
     """
     notes = check(observed, setting.late_us)
     errors = sum(observed.errors.values())

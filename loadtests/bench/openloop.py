@@ -44,6 +44,10 @@ class GeneratorFailed(Exception):
     """The generator could not keep its own promises; the message says which."""
 
 
+class GeneratorLate(GeneratorFailed):
+    """The generator was late itself: what was measured says something of the machine and nothing of the system."""
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be sent. `users` is a file of user ids, one a line, which are asked for in turn."""
 
@@ -336,12 +340,12 @@ def check(observed: Observed, late_p99_us: float = LATE_P99_US) -> list[str]:
     """Notes on a result, once the generator kept its promises.
 
     Raises:
-        GeneratorFailed: it was late itself, so that its latencies are its own.
+        GeneratorLate: it was late itself, so that its latencies are its own.
     """
     late_p50, late_p99 = observed.late
     bound = max(late_p99_us, quantile(observed.all_us, 0.5) * LATE_SHARE)
     if late_p99 > bound:
-        raise GeneratorFailed(
+        raise GeneratorLate(
             f"the generator was late by {late_p99 / 1000:.1f} ms at p99 ({late_p50:.0f} µs at p50), the bound is "
             f"{bound / 1000:.1f} ms: the machine is too busy for this rate"
         )

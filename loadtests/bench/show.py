@@ -42,7 +42,8 @@ def say(console: Console, words: str) -> None:
 
 def add_unmeasured(table: Table, name: str, one: Series[Any]) -> None:
     """The row of a system without a single round."""
-    table.add_row(name, Text("failed" if one.failed else "skipped", style="yellow"))
+    why = "failed" if one.failed else "refused" if one.refused else "skipped"
+    table.add_row(name, Text(why, style="yellow"))
 
 
 def errors_cell(errors: int) -> Text:
@@ -112,6 +113,8 @@ def print_series_notes(console: Console, series: Mapping[str, Series[Any]]) -> N
             say(console, f"{name}: {one.switched_on}")
         if one.skipped and not one.failed:
             console.print(Text(f"  {name} skipped: {one.skipped}", style="yellow"))
+        for why in one.refused:
+            console.print(Text(f"  {name} refused: {why}", style="yellow"))
         for why in one.failed:
             console.print(Text(f"  {name} failed: {why}", style="red" if name.startswith("parallax") else "yellow"))
         for note in sorted({note for m in one.measured for note in m.notes}):

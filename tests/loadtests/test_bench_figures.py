@@ -90,6 +90,19 @@ def test_a_failed_round_of_ours_misses_the_bar_and_says_why() -> None:
     )
 
 
+def test_a_bar_of_which_every_round_was_refused_is_not_judged() -> None:
+    """Neither passed nor missed: nobody knows."""
+    job = {"parallax": series("parallax"), "nginx": series("nginx", measured(0, all=9.0))}
+    job["parallax"].refused.append("round 1: the generator was late")
+    verdict = judge(Bar("a", "nginx", 2.0), job)
+    assert (verdict.outcome, verdict.reason) == (
+        "not judged",
+        "every round was refused: round 1: the generator was late",
+    )
+    job["parallax"].measured.append(measured(0, all=9.0))
+    assert judge(Bar("a", "nginx", 2.0), job).outcome == "pass"
+
+
 def latency(number: int, p50_us: float, p99_us: float, errors: int = 0) -> Latency:
     return Latency(number, 1000, 500.0, p50_us, p99_us, 20.0, 60.0, errors)
 

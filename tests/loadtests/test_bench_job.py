@@ -12,6 +12,7 @@ from loadtests.bench.__main__ import JOBS, expected_s, make_jobs, parse_argument
 from loadtests.bench.figures import Measurement, Series
 from loadtests.bench.job import Job, run_job
 from loadtests.bench.load import Load
+from loadtests.bench.openloop import GeneratorLate
 from loadtests.bench.peers import Peer
 from loadtests.bench.running import Cores, SystemFailed
 from loadtests.bench.setting import Setting
@@ -100,6 +101,16 @@ def test_a_cell_that_fails_twice_is_left_out(error: Exception, words: str) -> No
     assert [number for number, key in job.asked if key == "y"] == [0, 1]
     assert progress.done_s == 4 * 2 * 2.0
     assert len(series["x"].measured) == 4
+
+
+def test_what_the_bench_refuses_is_tried_once_more_and_is_no_failure_of_the_system() -> None:
+    """A machine that is too busy says nothing of a system; its other rounds are still measured."""
+    job = Recorded(3, {"x": lambda number: GeneratorLate("late by 9 ms") if number == 1 else None})
+    series = run_job(job, Progress())
+    assert job.asked == [(0, "x"), (1, "x"), (1, "x"), (2, "x")]
+    assert series["x"].refused == ["round 2: late by 9 ms"]
+    assert (series["x"].failed, series["x"].skipped) == ([], "")
+    assert [one.round for one in series["x"].measured] == [0, 2]
 
 
 def test_a_missing_peer_is_skipped_with_the_reason_and_never_started(tmp_path: Path) -> None:
