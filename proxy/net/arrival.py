@@ -105,7 +105,7 @@ class Arrival(asyncio.Protocol):
         core = self._core
         # uvloop's transports implement the interface without deriving from it.
         self._transport = plain = cast("asyncio.Transport", transport)
-        if len(core.connections) + len(core.arrivals) >= core.limits.max_connections:
+        if len(core.connections) + len(core.arrivals) >= core.max_connections:
             core.counters.add("rejected_requests", "too_many_connections")
             plain.abort()
             return

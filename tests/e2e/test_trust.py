@@ -140,7 +140,7 @@ async def test_a_unix_socket_is_shared_by_the_workers_and_outlives_their_supervi
     proxy.start()
     await proxy.ready()
     await callers.send(300)
-    await until(lambda: len(proxy.pids()) == 4, "the orphans to end: supervisor, two workers and analyst are left")
+    await until(lambda: len(proxy.pids()) == 5, "the orphans to end: supervisor, two workers, spare, analyst")
     await callers.send(100)
     await callers.stop()
     assert callers.failures == []
