@@ -33,8 +33,10 @@ REPLAY_LIMIT_BYTES: Final = 64 * 1024
 CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 _MAX_REQUEST_ID: Final = 128
 
-# Heads remembered, and how long a memory that was of no use rests.
+# Heads remembered, in number and in bytes (what is kept of one takes some five times its own), and how long a
+# memory that was of no use rests.
 HEADS_KEPT: Final = 8192
+HEAD_BYTES_KEPT: Final = 2 * 1024 * 1024
 REST_S: Final = 10.0
 
 Refusal = tuple[int, str, str]
@@ -164,7 +166,7 @@ def capture_limit(plan: LinkedPlan, decision: Decision) -> int:
 class Recognised:
     """Prepared requests by the bytes of their heads, bounded."""
 
-    __slots__ = ("_known", "_resting_until", "_since", "get")
+    __slots__ = ("_bytes", "_known", "_resting_until", "_since", "get")
 
     def __init__(self) -> None:
         self._known: dict[bytes, Prepared] = {}
@@ -172,6 +174,7 @@ class Recognised:
         self.get = self._known.get
         self._resting_until = -inf
         self._since = 0
+        self._bytes = 0
 
     def remember(self, raw: bytes, prepared: Prepared, exchanges: int) -> None:
         """Keep what was worked out for the head `raw`, which llhttp has judged; `exchanges` were begun so far."""
@@ -181,15 +184,17 @@ class Recognised:
                 return
             self._resting_until = -inf
             self._since = exchanges
-        if len(known) >= HEADS_KEPT:
-            useful = exchanges - self._since > 2 * HEADS_KEPT
-            known.clear()
+        if len(known) >= HEADS_KEPT or self._bytes >= HEAD_BYTES_KEPT:
+            useful = exchanges - self._since > 2 * len(known)
+            self.forget()
             self._since = exchanges
             if not useful:
                 self._resting_until = monotonic() + REST_S
                 return
         known[raw] = prepared
+        self._bytes += len(raw)
 
     def forget(self) -> None:
         """Forget everything: what it followed from has changed."""
         self._known.clear()
+        self._bytes = 0

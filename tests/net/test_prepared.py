@@ -174,3 +174,12 @@ def test_heads_that_do_not_repeat_are_not_remembered_for_long(monkeypatch: pytes
     assert useful.get(b"1") is None
     useful.forget()
     assert useful.get(b"8") is None
+
+
+def test_what_is_remembered_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long heads fill the memory sooner than many."""
+    monkeypatch.setattr(module, "HEAD_BYTES_KEPT", 1000)
+    memory = Recognised()
+    for number in range(100):
+        memory.remember(b"%0100d" % number, prepared(), number * 10)
+    assert sum(memory.get(b"%0100d" % number) is not None for number in range(100)) <= 10
