@@ -13,7 +13,7 @@ import pytest
 
 from loadtests.bench import idle, load, streams
 from loadtests.bench.arrivals import poisson_times
-from loadtests.bench.model import BEHAVIOURS
+from loadtests.bench.model import BEHAVIOURS, bound
 from loadtests.bench.models import Models, start_models
 from loadtests.bench.openloop import Generator, GeneratorLate, Observed, Order, check
 from loadtests.bench.running import Cores, free_port
@@ -115,6 +115,13 @@ def test_a_request_that_fails_is_an_error_and_no_latency(
     assert all(said in why for why in observed.errors)
 
 
+def test_a_model_that_does_not_read_has_a_small_buffer() -> None:
+    """Else the kernel would take a body of a megabyte for it, and nothing would be stopped."""
+    with bound(0, small=True) as small, bound(0) as usual:
+        assert small.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 16_384
+        assert usual.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > 16_384
+
+
 def test_a_model_that_does_not_read_stops_its_sender(models: Models) -> None:
     """The kernel takes what fits its buffers, and then nothing for ever: back-pressure is what is tested with it."""
     with socket.create_connection(("127.0.0.1", models.ports["non-reading"])) as sender:
@@ -184,7 +191,7 @@ def test_an_answer_that_is_none_is_counted_with_its_reason(answer: bytes | None,
 def test_a_connection_that_the_server_closes_is_replaced() -> None:
     """`Connection: close` after each answer costs connections and loses no request."""
     with serving(lambda number, request: OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)) as port:
-        observed = generate(port, connections=2, hung_s=10.0)
+        observed = generate(port, connections=1, rate=2000.0, seconds=0.05, hung_s=10.0)  # many wait for the one
     assert observed.errors == {}
     assert len(observed.latencies_us) == observed.planned
 
