@@ -48,7 +48,7 @@ from loadtests.bench.systems import able, system_named
 TARGET = load.TARGET
 WARM_S = 0.4
 STRETCH = {"1 KB": 0.4, "1 MB": 0.6, "30 MB": 1.0}  # of --seconds; fewer and larger bodies need longer to say anything
-LEAST_S = 1.0
+LEAST_S = {"1 KB": 1.0, "1 MB": 1.0, "30 MB": 3.0}  # at two a second, so that each connection is used twice
 START_S = {"nginx": 0.8, "envoy": 1.2, "parallax": 2.0}  # with stopping and the generator's start, about
 USUALLY_HANGS = {"nginx": ("stalled", "non-reading")}  # with keep-alive; for the estimate of the time left only
 ROUNDS_FOR_ONE = 3
@@ -96,7 +96,7 @@ class IsolationJob(Job):
         return keys  # the healthy shadow is first and last among the others of its row
 
     def _seconds(self, size: str) -> float:
-        return max(LEAST_S, STRETCH[size] * self.setting.seconds)
+        return max(LEAST_S[size], STRETCH[size] * self.setting.seconds)
 
     def cost_s(self, key: Any) -> float:
         hangs = HUNG_S if key.keep_alive and key.shadow in USUALLY_HANGS.get(key.system, ()) else 0.0
