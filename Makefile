@@ -37,7 +37,8 @@ demo: setup
 # The quick tests side by side, then those that start processes or take their time, one after another.
 test: setup
 	$(BIN)/python -m pytest -n auto -m "not slow and not e2e" $(ARGS)
-	$(BIN)/python -m pytest -m "slow or e2e" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "slow and not e2e" $(ARGS)
+	$(BIN)/python -m pytest -m e2e $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .
