@@ -95,6 +95,15 @@ async def test_a_dead_worker_costs_what_was_open_on_it_and_nothing_else(world: W
 async def test_an_upgrade_loses_nothing_and_keeps_the_process(world: World):
     """Under load to more workers, then to fewer: no failure, the same supervisor process, all workers new."""
     proxy = world.parallax("workers: 2\n" + ROUTES)
+    unix = str(world.folder / "callers.sock")
+    listeners = "listeners: ["
+
+    def write(workers: int) -> None:
+        proxy.write(world.upstreams() + f"workers: {workers}\n" + ROUTES)
+        text = proxy.config.read_text()
+        proxy.config.write_text(text.replace(listeners, f"{listeners}{{address: 'unix:{unix}'}}, "))
+
+    write(2)
     process = proxy.start()
     await all_ready(proxy)
     callers = world.callers(proxy, callers=6, fresh=6, pace_s=PACE_S)
@@ -102,7 +111,7 @@ async def test_an_upgrade_loses_nothing_and_keeps_the_process(world: World):
     for workers, how in ((3, "command"), (1, "SIGUSR2")):
         old = proxy.pids() - {process.pid}
         answered = await asyncio.to_thread(proxy.metric, "requests_total")
-        proxy.write(world.upstreams() + f"workers: {workers}\n" + ROUTES)
+        write(workers)
         if how == "command":
             status, said = await proxy.run("upgrade")
             assert status == 0, f"{said}\n{proxy.tail()}"
@@ -112,9 +121,15 @@ async def test_an_upgrade_loses_nothing_and_keeps_the_process(world: World):
         await until(lambda n=workers, old=old: len(set(proxy.worker_pids()) - old - {None}) == n, "new workers")
         await callers.send(300)
         assert not old & set(proxy.worker_pids())
+        reader, writer = await asyncio.open_unix_connection(unix)
+        status, _, _ = await one_request(reader, writer, callers.path, "u", how)
+        writer.close()
+        callers.answered[how] = 0.0
+        assert status == 200
         await until(lambda old=old: not old & proxy.pids(), "the old workers and their analyst to end")
         assert await asyncio.to_thread(proxy.metric, "requests_total") >= answered
     assert process.poll() is None
+    callers.sent += 2
     assert proxy.metric('upgrades_total{result="ok"}') == 2
     await books_balance(proxy, callers)
 
