@@ -45,8 +45,10 @@ class Listeners:
         self._loop = loop
         self._factory_of = factory_of
         self._own = own
+        # One object for each descriptor: a Unix socket is one that all places share.
+        sockets = {number: socket.socket(fileno=number) for number in {fd for pairs in fds.values() for _, fd in pairs}}
         self._places: dict[int, list[Listening]] = {
-            place: [(listener, socket.socket(fileno=fd)) for listener, fd in pairs] for place, pairs in fds.items()
+            place: [(listener, sockets[fd]) for listener, fd in pairs] for place, pairs in fds.items()
         }
         self._open: list[Listening] = []
         self._adopting = 0
@@ -65,7 +67,7 @@ class Listeners:
     async def open(self, place: int) -> None:
         """Accept on the sockets of `place`, and let go of all others."""
         sockets = self._places.pop(place, [])
-        self._forget_places()
+        self._forget_places(keep={sock for _, sock in sockets})
         for listener, sock in sockets:
             sock.setblocking(False)  # noqa: FBT003 - the signature of the standard library
             factory = self._factory_of(listener)
@@ -84,7 +86,7 @@ class Listeners:
             server.close()
         self._servers.clear()
         self._open.clear()
-        self._forget_places()
+        self._forget_places(keep=set())
 
     def hand_over(self, path: str) -> None:
         """Send copies of the sockets to whoever listens at `path`; called in a thread, it waits for the other side.
@@ -100,10 +102,9 @@ class Listeners:
                 socket.send_fds(connection, [b"+"], descriptors[first : first + FDS_PER_MESSAGE])
             connection.sendall(b".")
 
-    def _forget_places(self) -> None:
-        for sockets in self._places.values():
-            for _, sock in sockets:
-                sock.close()
+    def _forget_places(self, keep: set[socket.socket]) -> None:
+        for sock in {sock for sockets in self._places.values() for _, sock in sockets} - keep:
+            sock.close()
         self._places.clear()
 
     def _take_queued(self, factory: Factory, sock: socket.socket) -> None:

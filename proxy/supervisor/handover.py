@@ -24,7 +24,8 @@ VARIABLE: Final = "PARALLAX_HANDOVER"
 class Handover(msgspec.Struct):
     """The estate: descriptors by number, children by pid, counters, and how often this has happened.
 
-    `listeners` are the sockets of the workers in the order of their places; `base` and `living` are the ledger.
+    `listeners` are the sockets of the workers in the order of their places, each once; `base` and `living` are
+    the ledger.
     """
 
     lock: int

@@ -333,7 +333,8 @@ class Supervisor:
         return Handover(
             lock=self._lock,
             version=__version__,
-            listeners=[listening.socket.fileno() for place in self._sockets for listening in place],
+            # Each once: a Unix socket is one that all workers share.
+            listeners=list(dict.fromkeys(found.socket.fileno() for place in self._sockets for found in place)),
             admin=self.doors["admin"].fileno() if "admin" in self.doors else None,
             metrics=self.doors["metrics"].fileno() if "metrics" in self.doors else None,
             children=sorted(self.crew.pids() | self._orphans.living() | self._orphans.children),

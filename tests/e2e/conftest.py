@@ -172,6 +172,14 @@ class Parallax:
     async def ready(self) -> None:
         await until(lambda: self.get("/readyz") is not None, f"ready; its log says: {self.tail()}")
 
+    async def all_ready(self) -> None:
+        """The workers, and the spare that starts after them."""
+        await self.ready()
+        await until(
+            lambda: (s := self.status()) and (s["spare"] is None or s["spare"]["state"] == "ready"),
+            f"the spare; the log says: {self.tail()}",
+        )
+
     def tail(self) -> str:
         return self.log.read_text()[-2000:] if self.log.exists() else ""
 

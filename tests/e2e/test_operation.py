@@ -23,15 +23,6 @@ pytestmark = pytest.mark.e2e
 PACE_S = 0.01
 
 
-async def all_ready(proxy: Parallax) -> None:
-    """Workers and, if there is to be one, the spare."""
-    await proxy.ready()
-    await until(
-        lambda: (s := proxy.status()) and (s["spare"] is None or s["spare"]["state"] == "ready"),
-        f"the spare; the log says: {proxy.tail()}",
-    )
-
-
 async def books_balance(proxy: Parallax, callers: Caller) -> None:
     """End everything; what was sent was answered once, with success, and is in the log once."""
     await callers.stop()
@@ -46,7 +37,7 @@ async def test_a_spare_answers_what_waits_for_a_dead_worker(world: World):
     """Connections in the queue of a worker that is stopped, then killed, are answered by the spare on its socket."""
     proxy = world.parallax("limits: {drain: 1s}\n" + ROUTES)
     proxy.start()
-    await all_ready(proxy)
+    await proxy.all_ready()
     (victim,) = proxy.worker_pids()
     spare = (await until(proxy.status, "status"))["spare"]["pid"]
     os.kill(victim, signal.SIGSTOP)
@@ -72,7 +63,7 @@ async def test_a_dead_worker_costs_what_was_open_on_it_and_nothing_else(world: W
     """kill -9 under load, four times: every failure was a connection of the victim, everything else is answered."""
     proxy = world.parallax("workers: 2\n" + ROUTES)
     proxy.start()
-    await all_ready(proxy)
+    await proxy.all_ready()
     callers = world.callers(proxy, callers=8, fresh=4, pace_s=PACE_S)
     lost: list[int] = []
     for _ in range(4):
@@ -82,7 +73,7 @@ async def test_a_dead_worker_costs_what_was_open_on_it_and_nothing_else(world: W
         lost += await asyncio.to_thread(lambda pid=victim: sorted(connections_of(pid, proxy.port)))
         os.kill(victim, signal.SIGKILL)
         await until(lambda pid=victim: pid not in proxy.worker_pids(), "another in its place")
-        await all_ready(proxy)
+        await proxy.all_ready()
     await callers.send(200)
     await callers.stop()
     await proxy.stop()
@@ -95,14 +86,23 @@ async def test_a_dead_worker_costs_what_was_open_on_it_and_nothing_else(world: W
 async def test_an_upgrade_loses_nothing_and_keeps_the_process(world: World):
     """Under load to more workers, then to fewer: no failure, the same supervisor process, all workers new."""
     proxy = world.parallax("workers: 2\n" + ROUTES)
+    unix = str(world.folder / "callers.sock")
+    listeners = "listeners: ["
+
+    def write(workers: int) -> None:
+        proxy.write(world.upstreams() + f"workers: {workers}\n" + ROUTES)
+        text = proxy.config.read_text()
+        proxy.config.write_text(text.replace(listeners, f"{listeners}{{address: 'unix:{unix}'}}, "))
+
+    write(2)
     process = proxy.start()
-    await all_ready(proxy)
+    await proxy.all_ready()
     callers = world.callers(proxy, callers=6, fresh=6, pace_s=PACE_S)
     await callers.send(300)
     for workers, how in ((3, "command"), (1, "SIGUSR2")):
         old = proxy.pids() - {process.pid}
         answered = await asyncio.to_thread(proxy.metric, "requests_total")
-        proxy.write(world.upstreams() + f"workers: {workers}\n" + ROUTES)
+        write(workers)
         if how == "command":
             status, said = await proxy.run("upgrade")
             assert status == 0, f"{said}\n{proxy.tail()}"
@@ -112,9 +112,15 @@ async def test_an_upgrade_loses_nothing_and_keeps_the_process(world: World):
         await until(lambda n=workers, old=old: len(set(proxy.worker_pids()) - old - {None}) == n, "new workers")
         await callers.send(300)
         assert not old & set(proxy.worker_pids())
+        reader, writer = await asyncio.open_unix_connection(unix)
+        status, _, _ = await one_request(reader, writer, callers.path, "u", how)
+        writer.close()
+        callers.answered[how] = 0.0
+        assert status == 200
         await until(lambda old=old: not old & proxy.pids(), "the old workers and their analyst to end")
         assert await asyncio.to_thread(proxy.metric, "requests_total") >= answered
     assert process.poll() is None
+    callers.sent += 2
     assert proxy.metric('upgrades_total{result="ok"}') == 2
     await books_balance(proxy, callers)
 
@@ -125,7 +131,7 @@ async def test_an_upgrade_lets_open_requests_finish_and_closes_idle_connections_
     world.gates["slow"] = gate
     proxy = world.parallax("limits: {drain: 3s}\n" + ROUTES)
     proxy.start()
-    await all_ready(proxy)
+    await proxy.all_ready()
     old = set(proxy.worker_pids())
     reader, writer = await world.connect(proxy)
     pending = asyncio.ensure_future(one_request(reader, writer, "/v2/models/m/infer", "slow", "slow-1"))
@@ -153,7 +159,7 @@ async def test_an_upgrade_that_cannot_work_is_refused_and_changes_nothing(world:
     """A broken file, a port of somebody else, a program that is none: each is named, and traffic goes on."""
     proxy = world.parallax(ROUTES)
     process = proxy.start()
-    await all_ready(proxy)
+    await proxy.all_ready()
     workers = proxy.worker_pids()
     callers = world.callers(proxy, callers=4, fresh=4, pace_s=PACE_S)
     good = proxy.config.read_text()
@@ -189,7 +195,7 @@ async def test_a_new_supervisor_takes_the_sockets_of_the_orphans(world: World):
     """kill -9 of the supervisor under load: the next one serves on the same sockets, and nobody was refused."""
     proxy = world.parallax("workers: 2\nlimits: {drain: 3s}\n" + ROUTES)
     first = proxy.start()
-    await all_ready(proxy)
+    await proxy.all_ready()
     callers = world.callers(proxy, callers=6, fresh=6, pace_s=PACE_S)
     await callers.send(300)
     orphans = set(proxy.worker_pids())
@@ -208,7 +214,7 @@ async def test_an_overfull_worker_sheds_connections_to_the_others(world: World):
     """All connections are on one worker: it closes some with their answers, they come back elsewhere, none fails."""
     proxy = world.parallax("workers: 2\nlimits: {drain: 1s}\n" + ROUTES)
     proxy.start()
-    await all_ready(proxy)
+    await proxy.all_ready()
     full, empty = proxy.worker_pids()
     kept = []
     while len(kept) < 40:  # the kernel chooses the worker by a hash of the ports

@@ -142,7 +142,7 @@ faults:
     await callers.send(300)
     assert not await is_faulted(), "a new supervisor does not arm again what was running"
     await callers.stop()
-    await until(lambda: len(proxy.pids()) == 3, "the orphans to end: supervisor, worker and analyst are left")
+    await until(lambda: len(proxy.pids()) == 4, "the orphans to end: supervisor, worker, spare and analyst are left")
     await proxy.stop()
     assert not any("CROSSED" in failure for failure in callers.failures)
     assert callers.failures == []

@@ -73,7 +73,7 @@ async def test_a_certificate_is_replaced_under_load_and_a_broken_one_refused(wor
     tls = f"tls: {{certificate: {first.certificate}, key: {first.key}}}"
     proxy = build(world, f"{{address: '127.0.0.1:PORT', {tls}}}")
     proxy.start()
-    await proxy.ready()
+    await proxy.all_ready()
     context = authority.client()
 
     def connect() -> Any:
@@ -84,12 +84,12 @@ async def test_a_certificate_is_replaced_under_load_and_a_broken_one_refused(wor
     old = await serial(proxy, context)
     authority.issue()
     renewed = 'parallax_certificate_reloads_total{result="renewed"}'
-    await until(lambda: metric(proxy, renewed) == 2, "both workers to take the new certificate")
+    await until(lambda: metric(proxy, renewed) == 3, "both workers and the spare to take the new certificate")
     assert old not in {await serial(proxy, context) for _ in range(8)}
     await callers.send(200)
     Path(first.key).write_text("garbage", encoding="ascii")
     refused = 'parallax_certificate_reloads_total{result="refused"}'
-    await until(lambda: metric(proxy, refused) == 2, "both workers to refuse the broken key")
+    await until(lambda: metric(proxy, refused) == 3, "both workers and the spare to refuse the broken key")
     answer = run(proxy, "status", "--state", str(proxy.state))
     assert answer.returncode == 0
     transport = httpx.HTTPTransport(uds=str(proxy.state / "admin.sock"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +73,36 @@ async def test_a_spare_accepts_on_nothing_until_it_has_a_place(net: Any) -> None
     with pytest.raises(ConnectionRefusedError):
         await hear(first)  # its only copy was here
     door.listeners.close()
+
+
+async def test_a_socket_that_all_places_share_stays_when_a_spare_takes_one(net: Any, tmp_path: Path) -> None:
+    """A Unix socket is one descriptor in every place; letting go of the others must not close it."""
+    path = str(tmp_path / "door.sock")
+    shared = socket.socket(socket.AF_UNIX)
+    shared.bind(path)
+    shared.listen()
+    fd = shared.detach()
+    tasks: set[Task] = set()
+    loop = asyncio.get_running_loop()
+    listeners = Listeners(
+        loop, lambda n: lambda: Served(n), lambda work: tasks.add(loop.create_task(work)), {0: [(0, fd)], 1: [(0, fd)]}
+    )
+    await listeners.open(1)
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert await reader.read() == b"0"
+    writer.close()
+    listeners.close()
+
+
+async def test_a_spare_that_is_sent_home_closes_each_socket_once(net: Any) -> None:
+    """Twice would be an error, or somebody else's descriptor by then."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    port, fd = sock.getsockname()[1], sock.detach()
+    loop = asyncio.get_running_loop()
+    listeners = Listeners(loop, lambda n: lambda: Served(n), lambda work: None, {0: [(0, fd)], 1: [(0, fd)]})
+    listeners.close()
+    with pytest.raises(ConnectionRefusedError):
+        await hear(port)
 
 
 async def test_who_waits_in_the_queue_is_served_when_the_socket_closes(net: Any) -> None:
