@@ -33,9 +33,11 @@ _NIL: Final = 0xC0
 _BIN32: Final = 0xC6
 MAX_TEXT: Final = 255
 _TEXTS_KEPT: Final = 4096
+_RUNS_KEPT: Final = 16_384
 
 _encode = msgspec.msgpack.Encoder().encode
 _texts: dict[str | None, bytes] = {}
+_runs: dict[bytes, bytes] = {}
 
 
 def _text(value: str | None) -> bytes:
@@ -52,7 +54,14 @@ def _between(record: Exchange | Leg, first: str, last: str) -> bytes:
     """The fields of `record` from `first` to `last`, encoded."""
     names = record.__struct_fields__
     chosen = names[names.index(first) : names.index(last) + 1]
-    return b"".join([_encode(getattr(record, name)) for name in chosen])
+    return _shared(b"".join([_encode(getattr(record, name)) for name in chosen]))
+
+
+def _shared(run: bytes) -> bytes:
+    """One object for equal bytes: thousands of templates are kept, and what they share stays in the processor's cache."""
+    if len(_runs) >= _RUNS_KEPT:
+        _runs.clear()
+    return _runs.setdefault(run, run)
 
 
 def _opening(record: Exchange | Leg) -> bytes:
@@ -69,7 +78,7 @@ class ExchangeTemplate:
     __slots__ = ("_after_endpoint", "_after_numbers", "_after_responses", "_after_ts", "_before", "_request_id")
 
     def __init__(self, record: Exchange, *, own_request_id: bool) -> None:
-        self._before = _opening(record) + _ID
+        self._before = _shared(_opening(record) + _ID)
         self._request_id = None if own_request_id else _encode(record.request_id)
         self._after_ts = _between(record, "trace_id", "upstream")
         self._after_endpoint = _between(record, "method", "path")

@@ -56,6 +56,8 @@ class ShadowRunner:
         self.inflight_bytes = 0
         self._allowed: dict[tuple[str, str], bool] = {}
         self.template: LegTemplate | None = None
+        # How heads end, behind the request id: one object for all that are remembered.
+        self.endings: dict[bytes, bytes] = {}
         self.sent_key = ("shadow_legs", (shadow.data.name, "sent"))
         self.name = shadow.data.name
         self.upstream = shadow.data.upstream
@@ -249,7 +251,9 @@ class ShadowLeg:
             extra=extra,
         )
         before, _, behind = out.partition(_REQUEST_ID_MARK)
-        return before, behind
+        if len(runner.endings) >= _MEMO_REQUESTS:
+            runner.endings.clear()
+        return before, runner.endings.setdefault(behind, behind)
 
     def on_writable(self) -> None:
         """Nothing waits for the shadow to read."""
