@@ -61,7 +61,7 @@ async def test_every_request_is_a_line_and_a_trace_exactly_once(world: World):
     proxy = world.parallax("workers: 2\n" + ROUTES + telemetry)
     supervisor = proxy.start()
     await proxy.ready()
-    callers = world.callers(proxy)
+    callers = world.callers(proxy, pace_s=0.01)  # faster than the exporter sends, spans are dropped and counted
     await callers.send(400)
     (world.folder / "access.jsonl").rename(world.folder / "access.jsonl.1")
     for pid in proxy.pids():
