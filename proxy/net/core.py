@@ -157,7 +157,7 @@ class Core:
                 pool.fitness.inherit(before.fitness, now)
             if checks is not None and checks.data == data:
                 pool.fitness.watch(checks, now)
-        return pool
+        return self._sized(pool)
 
     def caller(self, address: str, *, secure: bool = False) -> Caller:
         """The caller that all connections from `address` share, by https if `secure`; empty for a Unix socket."""
@@ -189,13 +189,13 @@ class Core:
                 pool = self._sized(Pool(plan.upstreams[name], self.wheel, self.loop))
                 pool.retired = True  # its connections close after one request
                 return pool
-            pool = self._pools[name] = self._sized(self._make_pool(self.plan.upstreams[name]))
+            pool = self._pools[name] = self._make_pool(self.plan.upstreams[name])
         return pool
 
     def shadow_pool(self, shadow: LinkedShadow, plan: LinkedPlan) -> Pool:
         """A pool of its own for a shadow, bounded by its concurrency."""
         upstream = plan.upstreams[shadow.data.upstream]
-        return self._sized(self._make_pool(upstream, shadow=shadow.name, max_connections=shadow.data.max_concurrency))
+        return self._make_pool(upstream, shadow=shadow.name, max_connections=shadow.data.max_concurrency)
 
     def _sized(self, pool: Pool) -> Pool:
         """Give a pool the bound of what may wait on each of its connections."""
@@ -274,11 +274,6 @@ class Core:
             self.on_connection_closed()
 
     @property
-    def pools(self) -> list[Pool]:
-        """The pools of the upstreams that have served callers."""
-        return list(self._pools.values())
-
-    @property
     def shadow_runners(self) -> list[ShadowRunner]:
         """The shadows that have legs or had some."""
         return [*self._shadows.values(), *(runner for runner in self._leaving if runner.active or runner.waiting)]
@@ -289,11 +284,11 @@ class Core:
         return list(self._checks.values())
 
     @property
-    def all_pools(self) -> list[Pool]:
+    def pools(self) -> list[Pool]:
         """The pools of upstreams, and those of shadows."""
         return [*self._pools.values(), *(runner.pool for runner in self._shadows.values())]
 
     @property
     def upstream_connections(self) -> int:
         """Open connections to upstreams, shadows' included."""
-        return sum(p.open for p in self._pools.values()) + sum(r.pool.open for r in self._shadows.values())
+        return sum(pool.open for pool in self.pools)

@@ -18,7 +18,7 @@ def endpoint_samples(core: Core, now: float) -> dict[str, list[Sample]]:
         for checks in core.checks
         for label in checks.checks
     ]
-    for pool in core.all_pools:
+    for pool in core.pools:
         fitness = pool.fitness
         if fitness is None:
             continue

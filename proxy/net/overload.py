@@ -116,7 +116,7 @@ class Overload:
             "overload_level": [Sample([name], self.level)],
             "upstream_in_flight": [
                 Sample([name, pool.data.name, state], count)
-                for pool in core.all_pools
+                for pool in core.pools
                 for state, count in (("served", pool.open - pool.idle_count), ("waiting", pool.waiting_count))
             ],
         }
