@@ -30,7 +30,11 @@ _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 def encode_frame(record: Record) -> bytes:
     """Encode `record` as one frame."""
-    payload = _encoder.encode(record)
+    return frame_of(_encoder.encode(record))
+
+
+def frame_of(payload: bytes) -> bytes:
+    """`payload` as one frame."""
     return HEADER.pack(len(payload), crc32(payload)) + payload
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from struct import Struct
 from typing import Final
-from zlib import crc32
 
 import msgspec
 
-from proxy.exchange.frames import HEADER
+from proxy.exchange.frames import frame_of
 from proxy.exchange.records import Exchange, Leg
 
 # Of an id as we mint it: 36 characters of ASCII.
@@ -101,29 +100,42 @@ class ExchangeTemplate:
     ) -> bytes:
         """One frame; `exchange_id` is ours, in ASCII, and the sizes are those of the bodies."""
         size, response_size = len(request), len(response)
-        payload = b"".join(
-            (
-                self._before,
-                exchange_id,
-                self._request_id or _ID + exchange_id,
-                _TIME.pack(_F64, ts),
-                self._after_ts,
-                _texts.get(endpoint) or _text(endpoint),
-                self._after_endpoint,
-                _EXCHANGE_NUMBERS.pack(
-                    _U16, status, _NIL, _F64, latency_s, _F64, ttfb_s, _F64, queue_s, _U32, size, _U32, response_size
-                ),
-                self._after_numbers,
-                _texts.get(content_type) or _text(content_type),
-                _texts.get(encoding) or _text(encoding),
-                _BYTES.pack(_BIN32, size),
-                request,
-                _BYTES.pack(_BIN32, response_size),
-                response,
-                self._after_responses,
+        return frame_of(
+            b"".join(
+                (
+                    self._before,
+                    exchange_id,
+                    self._request_id or _ID + exchange_id,
+                    _TIME.pack(_F64, ts),
+                    self._after_ts,
+                    _texts.get(endpoint) or _text(endpoint),
+                    self._after_endpoint,
+                    _EXCHANGE_NUMBERS.pack(
+                        _U16,
+                        status,
+                        _NIL,
+                        _F64,
+                        latency_s,
+                        _F64,
+                        ttfb_s,
+                        _F64,
+                        queue_s,
+                        _U32,
+                        size,
+                        _U32,
+                        response_size,
+                    ),
+                    self._after_numbers,
+                    _texts.get(content_type) or _text(content_type),
+                    _texts.get(encoding) or _text(encoding),
+                    _BYTES.pack(_BIN32, size),
+                    request,
+                    _BYTES.pack(_BIN32, response_size),
+                    response,
+                    self._after_responses,
+                )
             )
         )
-        return HEADER.pack(len(payload), crc32(payload)) + payload
 
 
 class LegTemplate:
@@ -154,23 +166,24 @@ class LegTemplate:
     ) -> bytes:
         """One frame."""
         size = len(response)
-        payload = b"".join(
-            (
-                self._before,
-                exchange_id,
-                self._leg_id,
-                exchange_id,
-                self._after_ids,
-                _TIME.pack(_F64, ts),
-                self._after_ts,
-                _texts.get(endpoint) or _text(endpoint),
-                self._after_endpoint,
-                _LEG_NUMBERS.pack(_U16, status, _NIL, _F64, latency_s, _F64, ttfb_s, _U32, size),
-                _texts.get(content_type) or _text(content_type),
-                _texts.get(encoding) or _text(encoding),
-                _BYTES.pack(_BIN32, size),
-                response,
-                self._after_response,
+        return frame_of(
+            b"".join(
+                (
+                    self._before,
+                    exchange_id,
+                    self._leg_id,
+                    exchange_id,
+                    self._after_ids,
+                    _TIME.pack(_F64, ts),
+                    self._after_ts,
+                    _texts.get(endpoint) or _text(endpoint),
+                    self._after_endpoint,
+                    _LEG_NUMBERS.pack(_U16, status, _NIL, _F64, latency_s, _F64, ttfb_s, _U32, size),
+                    _texts.get(content_type) or _text(content_type),
+                    _texts.get(encoding) or _text(encoding),
+                    _BYTES.pack(_BIN32, size),
+                    response,
+                    self._after_response,
+                )
             )
         )
-        return HEADER.pack(len(payload), crc32(payload)) + payload
