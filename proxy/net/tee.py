@@ -277,7 +277,9 @@ class ShadowLeg:
         now = monotonic()
         connection.release_whole(now)
         runner.inflight_bytes -= self._size
+        self._body = b""
         core.counters.counts[runner.sent_key] += 1
+        runner.leg_ended(self)  # first, so that a record that cannot be made costs no place
         if core.log is not None and log.enabled:
             latency_s = now - self._t_start
             core.log.append_frame(
@@ -293,7 +295,6 @@ class ShadowLeg:
                     body,
                 )
             )
-        runner.leg_ended(self)
 
     def on_response(self, connection: UpstreamConnection) -> None:
         """Keep the answer, up to the limit."""
@@ -348,59 +349,29 @@ class ShadowLeg:
             else:
                 connection.abandon()
         core.counters.counts["shadow_legs", (runner.name, outcome)] += 1
-        if core.log is not None and core.plan.logs:
-            latency_s = now - self._t_start
-            parts, template = self._response, runner.template
-            if outcome != "sent" or parts is None or self._ttfb_s is None:
-                record = self._record(outcome, error_type, latency_s, content_type, encoding, None)
-                core.log.append(record)
-            else:
-                response = parts[0] if len(parts) == 1 else b"".join(parts)
-                if template is None:
-                    record = self._record(outcome, None, latency_s, content_type, encoding, response)
-                    template = runner.template = LegTemplate(record)
-                core.log.append_frame(
-                    template.frame(
-                        self._exchange_id.encode(),
-                        self._ts,
-                        self._endpoint,
-                        self._status,
-                        latency_s,
-                        self._ttfb_s,
-                        content_type,
-                        encoding,
-                        response,
-                    )
-                )
         self._body = b""
-        runner.leg_ended(self)
-
-    def _record(
-        self,
-        outcome: str,
-        error_type: str | None,
-        latency_s: float,
-        content_type: str | None,
-        encoding: str | None,
-        response: bytes | None,
-    ) -> LegRecord:
-        runner = self._runner
-        return LegRecord(
-            self._exchange_id,
-            f"{self._exchange_id}/{runner.name}",
-            runner.name,
-            self._ts,
-            runner.upstream,
-            self._endpoint,
-            outcome,
-            self._status,
-            error_type,
-            latency_s,
-            self._ttfb_s,
-            self._response_bytes,
-            content_type,
-            encoding,
-            response,
-            self._errors,
-            runner.core.name,
-        )
+        runner.leg_ended(self)  # first, so that a record that cannot be made costs no place
+        if core.log is not None and core.plan.logs:
+            parts = self._response if outcome == "sent" else None
+            record = LegRecord(
+                self._exchange_id,
+                f"{self._exchange_id}/{runner.name}",
+                runner.name,
+                self._ts,
+                runner.upstream,
+                self._endpoint,
+                outcome,
+                self._status,
+                error_type,
+                now - self._t_start,
+                self._ttfb_s,
+                self._response_bytes,
+                content_type,
+                encoding,
+                b"".join(parts) if parts is not None else None,
+                self._errors,
+                core.name,
+            )
+            core.log.append(record)
+            if parts is not None and runner.template is None:
+                runner.template = LegTemplate(record)
