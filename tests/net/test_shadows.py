@@ -601,3 +601,40 @@ async def test_two_shadows_are_independent(net: Any) -> None:
     assert [(leg.shadow, leg.outcome) for leg in proxy.legs] == [("fine", "sent")]
     held.release.set()
     await net.until(lambda: len(proxy.legs) == 2)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_leg_that_cannot_be_recorded_gives_its_place_and_its_bytes_back(net: Any, whole: bool) -> None:
+    """With room for one leg, each request is copied although no leg before it could be recorded."""
+
+    async def model(connection: Any) -> None:
+        while True:
+            await connection.request()
+            if whole:
+                await connection.answer(b"ok")
+            else:
+                await connection.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+
+    shadow = await net.server(model)
+    settings = {"max_concurrency": 1, "max_queue": 0}
+    proxy = await net.proxy(net.plan(await net.server(), shadow=shadow, shadow_settings=settings))
+    caller = await net.caller(proxy)
+
+    async def ask(count: int) -> None:
+        await caller.ask("POST", net.PREDICT, head="x-user-id: u\r\n", body=b"{}")
+        await net.until(lambda: proxy.count("shadow_legs", "s", "sent") == count)
+
+    await ask(1)
+
+    def fails(*_: Any) -> None:
+        raise ValueError("a bug")
+
+    proxy.core.log.append = proxy.core.log.append_frame = fails
+    for count in (2, 3, 4):
+        await ask(count)
+    (runner,) = proxy.core.shadow_runners
+    assert len(shadow.requests) == 4
+    assert (len(runner.active), runner.inflight_bytes) == (0, 0)
+    assert net.failures
+    assert all("a bug" in failure for failure in net.failures)
+    net.failures.clear()
