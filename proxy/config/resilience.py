@@ -85,6 +85,7 @@ class Ejection(Model):
     """Endpoints that fail requests in a row are left out for a while; `on` alone will do."""
 
     wanted: ClassVar[str] = "on, or a mapping"
+    short_schema: ClassVar[dict[str, Any]] = {"enum": [True, "on"]}
 
     on: FailureList = Field(
         default=["connect", "reset", "timeout", "5xx"], min_length=1, description="what counts as a failure"
@@ -102,16 +103,6 @@ class Ejection(Model):
     @classmethod
     def _switched_on(cls, data: object) -> object:
         return {} if data is True or data == "on" else data
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        """The word, or the mapping."""
-        schema: dict[str, Any] = handler(core)
-        full = handler.resolve_ref_schema(schema)
-        mapping = dict(full)
-        full.clear()
-        full |= {"anyOf": [{"enum": [True, "on"]}, mapping]}
-        return schema
 
 
 class Backoff(Model):
@@ -137,6 +128,7 @@ class Retries(Model):
     """When a failed request is sent again; a number of attempts alone will do."""
 
     wanted: ClassVar[str] = "a number of attempts, or a mapping"
+    short_schema: ClassVar[dict[str, Any]] = {"type": "integer", "minimum": 1, "maximum": 10}
 
     attempts: Annotated[int, count(1, 10)] = Field(default=1, description="retries after the first try")
     on: FailureList = Field(
@@ -156,16 +148,6 @@ class Retries(Model):
     def _number_alone(cls, data: object) -> object:
         data = as_number(data)
         return {"attempts": data} if isinstance(data, int) and not isinstance(data, bool) else data
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        """The number, or the mapping."""
-        schema: dict[str, Any] = handler(core)
-        full = handler.resolve_ref_schema(schema)
-        mapping = dict(full)
-        full.clear()
-        full |= {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 10}, mapping]}
-        return schema
 
 
 class Fallback(Model):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from proxy.config.document import Document
 from proxy.config.fault_kinds import FaultDefinition
@@ -251,6 +251,8 @@ class UnitSource(Model):
     """One place to look for the unit: exactly one of its keys, or the word client_address."""
 
     wanted: ClassVar[str] = "{header: NAME}, {cookie: NAME}, {query: NAME}, {body: POINTER} or client_address"
+    short_schema: ClassVar[dict[str, Any]] = {"const": "client_address"}
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     header: Annotated[str | None, READABLE_HEADER] = Field(default=None, description="a request header")
     cookie: Annotated[str | None, WORD] = Field(default=None, description="a cookie")
@@ -272,16 +274,6 @@ class UnitSource(Model):
         ):
             raise Unfit(f"must be {cls.wanted}")
         return data
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        """The word, or the mapping."""
-        schema: dict[str, Any] = handler(core)
-        full = handler.resolve_ref_schema(schema)
-        mapping = {**full, "minProperties": 1, "maxProperties": 1}
-        full.clear()
-        full |= {"anyOf": [{"const": "client_address"}, mapping]}
-        return schema
 
 
 class Route(Model):

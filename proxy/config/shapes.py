@@ -23,6 +23,7 @@ class Model(BaseModel):
 
     wanted: ClassVar[str] = "a mapping"
     short_form: ClassVar[str] = ""  # the field that bare text or a bare list stands for
+    short_schema: ClassVar[dict[str, Any]] = {}  # of any other short form; the model reads it itself
 
     @model_validator(mode="before")
     @classmethod
@@ -37,13 +38,16 @@ class Model(BaseModel):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """The mapping, or the short form where there is one."""
         schema = handler(core)
-        if not cls.short_form:
+        short = cls.short_schema
+        if not short and not cls.short_form:
             return schema
         full = handler.resolve_ref_schema(schema)
-        short = full["properties"][cls.short_form]
-        copy = dict(full)
+        if not short:
+            field = full["properties"][cls.short_form]
+            short = {key: field[key] for key in ("anyOf", "type", "pattern", "items") if key in field}
+        mapping = dict(full)
         full.clear()
-        full |= {"anyOf": [{key: short[key] for key in ("anyOf", "type", "pattern", "items") if key in short}, copy]}
+        full |= {"anyOf": [short, mapping]}
         return schema
 
 
