@@ -7,8 +7,6 @@ what it and pydantic load would stay for good in the one process that must stay 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -21,6 +19,7 @@ import msgspec
 from proxy.control.channel import report_failure
 from proxy.plan.data import Fault, Plan
 from proxy.supervisor.children import child_environment
+from proxy.supervisor.errand import ask
 from proxy.supervisor.settings import Parsed, ParseRequest, Refused, Reply
 from proxy.supervisor.state_dir import key_id
 
@@ -33,27 +32,20 @@ async def parse(request: ParseRequest) -> Reply:
     """Parse in a child process; a parser that dies or hangs is a refusal too."""
     # The parser needs the whole environment, because the file may take `${VAR}` from anywhere in it.
     environment = {**os.environ, **child_environment()}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "proxy.supervisor.parse",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env=environment, start_new_session=True,
-    )  # fmt: skip
+    question = msgspec.msgpack.encode(request)
     try:
-        async with asyncio.timeout(PARSE_TIMEOUT_S):
-            output, errors = await process.communicate(msgspec.msgpack.encode(request))
+        answer = await ask(
+            sys.executable, "proxy.supervisor.parse", question, environment=environment, timeout_s=PARSE_TIMEOUT_S
+        )
     except TimeoutError:
         return Refused([f"{request.path}: not read within {PARSE_TIMEOUT_S:g} s"])
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+    except OSError as error:
+        return Refused([f"{request.path}: the parser cannot be started: {(error.strerror or str(error)).lower()}"])
     try:
-        return _decoder.decode(output)
+        return _decoder.decode(answer.output)
     except msgspec.MsgspecError as error:
         report_failure("reading the parser's answer", error)
-        last = errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        return Refused([f"{request.path}: the parser failed: {last or f'status {process.returncode}'}"])
+        return Refused([f"{request.path}: the parser failed: {answer.last_words}"])
 
 
 def advance_epochs(

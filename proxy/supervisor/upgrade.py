@@ -8,7 +8,6 @@ new program not start in spite of the rehearsal, it is tried again and again, wh
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -24,6 +23,7 @@ import msgspec
 
 import proxy
 from proxy.supervisor.children import child_environment
+from proxy.supervisor.errand import ask
 from proxy.supervisor.handover import VARIABLE, Handover, leave
 from proxy.supervisor.settings import Rehearsal, RehearsalRequest
 
@@ -58,30 +58,22 @@ async def rehearse(program: Program, request: RehearsalRequest) -> Rehearsal:
     """Ask the new program whether it would start; one that dies or hangs would not."""
     doors = [number for number in (request.admin, request.metrics) if number is not None]
     try:
-        process = await asyncio.create_subprocess_exec(
-            program.python, "-P", "-m", "proxy.supervisor.rehearsal",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            pass_fds=[*request.listeners, *doors], env=program.environment(), start_new_session=True,
-        )  # fmt: skip
+        answer = await ask(
+            program.python,
+            "proxy.supervisor.rehearsal",
+            msgspec.json.encode(request),
+            environment=program.environment(),
+            timeout_s=REHEARSAL_TIMEOUT_S,
+            pass_fds=[*request.listeners, *doors],
+        )
+    except TimeoutError:
+        return Rehearsal(problems=[f"{program.python}: the rehearsal is not over after {REHEARSAL_TIMEOUT_S:g} s"])
     except OSError as error:
         return Rehearsal(problems=[f"{program.python}: {(error.strerror or str(error)).lower()}"])
     try:
-        async with asyncio.timeout(REHEARSAL_TIMEOUT_S):
-            output, errors = await process.communicate(msgspec.json.encode(request))
-    except TimeoutError:
-        return Rehearsal(problems=[f"{program.python}: the rehearsal is not over after {REHEARSAL_TIMEOUT_S:g} s"])
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    try:
-        return msgspec.json.decode(output, type=Rehearsal)
+        return msgspec.json.decode(answer.output, type=Rehearsal)
     except msgspec.MsgspecError:
-        last = errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        return Rehearsal(
-            problems=[f"{program.python}: the new program fails: {last or f'status {process.returncode}'}"]
-        )
+        return Rehearsal(problems=[f"{program.python}: the new program fails: {answer.last_words}"])
 
 
 def become(program: Program, arguments: Sequence[str], handover: Handover) -> NoReturn:
