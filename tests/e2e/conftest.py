@@ -71,11 +71,18 @@ class Model(asyncio.Protocol):
     def __init__(self, score: float, gate: Callable[[str], asyncio.Future[None] | None] | None = None) -> None:
         self.score = score
         self.gate = gate
+        self.gone = asyncio.Event()
         self.parser = httptools.HttpRequestParser(self)
         self.headers: dict[bytes, bytes] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+
+    def end(self) -> None:
+        self.transport.abort()  # type: ignore[attr-defined]
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        self.gone.set()
 
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
@@ -350,6 +357,7 @@ class World:
         self.gates: dict[str, asyncio.Future[None]] = {}
         self.ports: dict[str, int] = {}
         self.servers: list[asyncio.Server] = []
+        self.models: list[Model] = []  # one for each connection
         self.proxies: list[Parallax] = []
         self.calling: list[Caller] = []
         self.writers: list[asyncio.StreamWriter] = []
@@ -370,9 +378,14 @@ class World:
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
         for name, score in (("a", 0.25), ("b", 0.75), ("c", 0.25)):
-            server = await loop.create_server(lambda score=score: Model(score, self.gates.get), "127.0.0.1", 0)  # type: ignore[misc]
+            server = await loop.create_server(lambda score=score: self.model(score), "127.0.0.1", 0)  # type: ignore[misc]
             self.servers.append(server)
             self.ports[name] = server.sockets[0].getsockname()[1]
+
+    def model(self, score: float) -> Model:
+        """One that is ended with the test, its caller being gone or not."""
+        self.models.append(Model(score, self.gates.get))
+        return self.models[-1]
 
     def upstreams(self) -> str:
         return "upstreams:\n" + "".join(f"  {name}: 127.0.0.1:{port}\n" for name, port in self.ports.items())
@@ -394,6 +407,10 @@ class World:
         for writer in self.writers:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+        for model in self.models:
+            model.end()
+        for model in self.models:
+            await model.gone.wait()
 
 
 @pytest.fixture

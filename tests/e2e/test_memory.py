@@ -94,11 +94,13 @@ def framing_of(size: int, *, chunked: bool) -> str:
 async def origin(pause: Callable[[], Any] | None = None) -> AsyncIterator[int]:
     """A server that answers an upload with its size, and `/down/SIZE/FRAMING` with as many bytes."""
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
+        writers.append(writer)
         with contextlib.suppress(EOFError, ConnectionError, asyncio.CancelledError):
             while True:
                 head = await read_head(reader)
@@ -121,6 +123,10 @@ async def origin(pause: Callable[[], Any] | None = None) -> AsyncIterator[int]:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 async def started(world: World, port: int, extra: str = "") -> tuple[Parallax, int]:

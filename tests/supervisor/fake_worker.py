@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import socket
+from collections.abc import Coroutine
 from pathlib import Path
 
 from proxy import __version__
@@ -13,6 +13,7 @@ from proxy.control.channel import Channel
 from proxy.control.messages import (
     SPARE,
     Drain,
+    HandOver,
     Hello,
     HistogramSample,
     Lease,
@@ -24,23 +25,34 @@ from proxy.control.messages import (
     TakePlace,
 )
 from proxy.control.metrics import DURATION_BUCKETS
+from proxy.net.listeners import Listeners
 from proxy.plan.data import decode_plan
 
 
 class FakeWorker:
-    def __init__(self, index: int, control: Path, places: dict[int, list[int]]) -> None:
+    def __init__(self, index: int, control: Path, places: dict[int, list[tuple[int, int]]]) -> None:
         self.index = index
-        self.places = {place: [socket.socket(fileno=fd) for fd in fds] for place, fds in places.items()}
+        self.own: set[asyncio.Future[None]] = set()
+        self.answering = 0
+        loop = asyncio.get_running_loop()
+        self.listeners = Listeners(loop, lambda _: self.protocol, self.keep, places)
         self.channel = Channel(control, self.hello, self.on_message)
         self.version = ""
         self.requests = 0
         self.faults: list[str] = []
-        self.servers: list[asyncio.Server] = []
         self.opening: asyncio.Task[None] | None = None
         self.end = asyncio.Event()
 
     def hello(self) -> Hello:
-        return Hello("worker", self.index, os.getpid(), __version__, self.version)
+        return Hello("worker", self.index, os.getpid(), __version__, self.version, sockets=self.listeners.accepting)
+
+    def keep(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self.own.add(task)
+        task.add_done_callback(self.own.discard)
+
+    def protocol(self) -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(), self.serve)
 
     def on_message(self, message: Message) -> None:
         match message:
@@ -54,6 +66,8 @@ class FakeWorker:
             case TakePlace():
                 self.index = message.index
                 self.open()
+            case HandOver():
+                self.listeners.hand_over(message.path)
             case Drain():
                 self.end.set()
             case _:
@@ -61,13 +75,16 @@ class FakeWorker:
 
     def open(self) -> None:
         if self.opening is None and self.index != SPARE:
-            self.opening = asyncio.ensure_future(self.listen())
-
-    async def listen(self) -> None:
-        for listener in self.places.pop(self.index):
-            self.servers.append(await asyncio.start_server(self.serve, sock=listener))
+            self.opening = asyncio.ensure_future(self.listeners.open(self.index))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.answering += 1
+        try:
+            await self.answer(reader, writer)
+        finally:
+            self.answering -= 1
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         self.requests += 1
         self.report()
@@ -75,6 +92,7 @@ class FakeWorker:
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
         await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
     def report(self) -> None:
         counts = [self.requests] + [0] * len(DURATION_BUCKETS)
@@ -97,10 +115,11 @@ class FakeWorker:
                 await asyncio.wait_for(self.end.wait(), 0.2)
             except TimeoutError:
                 continue
-        for server in self.servers:
-            server.close()
+        self.listeners.close()
+        while self.listeners.adopting or self.answering:
+            await asyncio.sleep(0.01)
         self.report()
-        await asyncio.sleep(0.05)  # answers under way, and the last snapshot
+        await asyncio.sleep(0.05)  # the last snapshot
         talking.cancel()
 
 
@@ -112,7 +131,7 @@ async def main() -> None:
     parser.add_argument("--index", type=int, required=True)
     args = parser.parse_args()
     places = {
-        int(place): [int(pair.split("=")[1]) for pair in pairs.split(",")]
+        int(place): [(int(listener), int(fd)) for listener, fd in (pair.split("=") for pair in pairs.split(","))]
         for place, pairs in (text.split(":") for text in args.place)
     }
     await FakeWorker(args.index, args.control, places).run()
