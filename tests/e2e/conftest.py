@@ -81,7 +81,7 @@ class Model(asyncio.Protocol):
     def end(self) -> None:
         self.transport.abort()  # type: ignore[attr-defined]
 
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, error: Exception | None) -> None:
         self.gone.set()
 
     def data_received(self, data: bytes) -> None:
