@@ -20,17 +20,21 @@ SCORES: Final = frozenset({"FP16", "FP32", "FP64", "BF16"})  # datatypes of V2 t
 Spot = tuple[Any, Any]  # a container of the document, and the key or index in it
 
 
-class Output(msgspec.Struct, gc=False, kw_only=True, rename={"values": "data"}):
+class Output(msgspec.Struct, gc=False, kw_only=True, rename={"values": "data", "kind": "(kind)"}):
     """One output of a model.
 
     `name` is empty where the protocol omits it. `values` are flat, row-major, and `shape` always
-    multiplies to their number. The `data` alias lets the V2 decoder build it straight from bytes.
+    multiplies to their number. `kind` says what the values mean where the protocol knows it: "labels",
+    "scores", "probabilities", "embedding", "ranking", "set", "text", "json", "tool_calls" or "tokens";
+    empty means that datatype and values tell. The `data` alias lets the V2 decoder build it straight
+    from bytes, in which `kind` has a name that no server sends.
     """
 
     name: str = ""
     datatype: str | None = None
     shape: tuple[int, ...] = ()
     values: list[Any]
+    kind: str = ""
 
 
 class Place(msgspec.Struct, gc=False):
