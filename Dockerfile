@@ -6,12 +6,14 @@
 # In the configuration, listeners must name 0.0.0.0 to be reached from outside the container.
 FROM python:3.12-slim AS build
 WORKDIR /src
-COPY pyproject.toml README.md constraints.txt ./
+# the request path is compiled: it needs half of the processor then
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
+COPY pyproject.toml setup.py README.md constraints.txt ./
 COPY proxy ./proxy
 # the constraints pin what was tested; the project itself comes as a wheel, so no source lies in the image; the
 # extra is in, because nothing can be installed into the image later
 RUN python -m venv /opt/parallax \
- && pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+ && PARALLAX_COMPILE=always pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
  && /opt/parallax/bin/pip install --no-cache-dir -c constraints.txt "$(echo /wheels/*.whl)[otel]" \
  && /opt/parallax/bin/pip uninstall --yes pip
 

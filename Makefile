@@ -6,7 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 60
 
-.PHONY: help setup demo test check lint format bench fuzz soak clean
+# The tree as it is deployed: installed from its wheel, the request path compiled where a C compiler is at hand.
+INSTALLED := build/installed
+COMPILED_TESTS := tests/net tests/http tests/plan tests/exchange
+
+.PHONY: help setup installed demo test check lint format bench fuzz soak clean
 
 help:
 	@echo "make demo    two real models, a shadow, a fault and a report, in about $(DURATION) seconds (DURATION=...)"
@@ -31,14 +35,24 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 setup: $(VENV)/.ready
 
+$(INSTALLED)/.ready: setup.py pyproject.toml $(shell find proxy -name '*.py' -o -name '*.css') | setup
+	@echo "building and compiling the wheel into $(INSTALLED) (a minute or two)"
+	@rm -rf build
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target $(INSTALLED) .
+	@touch $@
+
+installed: $(INSTALLED)/.ready
+
 demo: setup
 	@$(BIN)/python -m loadtests.demo --duration $(DURATION)
 
-# The quick tests side by side, then those that start processes or take their time, one after another.
-test: setup
+# The quick tests side by side, then those that take their time; then the wire tests again on the compiled tree, and
+# those that start processes one after another, on that tree as well.
+test: setup installed
 	$(BIN)/python -m pytest -n auto -m "not slow and not e2e" $(ARGS)
 	$(BIN)/python -m pytest -n auto -m "slow and not e2e" $(ARGS)
-	$(BIN)/python -m pytest -m e2e $(ARGS)
+	PYTHONPATH=$(CURDIR)/$(INSTALLED):$(CURDIR) $(BIN)/python -P -m pytest -n auto -m "not slow and not e2e" $(COMPILED_TESTS) $(ARGS)
+	PARALLAX_TREE=$(INSTALLED) $(BIN)/python -m pytest -m e2e $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -53,8 +67,8 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup
-	@$(BIN)/python -m loadtests.bench $(ARGS)
+bench: setup installed
+	@PARALLAX_TREE=$(INSTALLED) $(BIN)/python -m loadtests.bench $(ARGS)
 
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz --duration $(DURATION) $(ARGS)

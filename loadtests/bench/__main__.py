@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from loadtests.bench import interpreter, load, show, verify
+from loadtests.bench import interpreter, launch, load, show, verify
 from loadtests.bench.bars import Verdict
 from loadtests.bench.figures import Measurement, Series
 from loadtests.bench.job import Job, run_job
@@ -168,6 +168,7 @@ def as_json(
         "machine": {
             "cores": os.cpu_count(),
             "python": interpreter.describe(),
+            "compiled": interpreter.form(launch.MEASURED)[1],
             "kernel": platform.release(),
             "pinned": str(setting.cores),
         },
@@ -214,6 +215,8 @@ def print_setting(console: Console, arguments: argparse.Namespace, setting: Sett
     described = interpreter.describe()
     style = None if described["profile_guided"] else "yellow"
     console.print(f"  python  {interpreter.in_words(described)}", highlight=False, style=style)
+    words, is_compiled = interpreter.form(launch.MEASURED)
+    console.print(f"  parallax  {words}", highlight=False, style=None if is_compiled else "yellow")
     console.print(
         f"  load    {load.CONNECTIONS} keep-alive connections, closed loop; POST {load.TARGET}, {len(load.BODY)} bytes, "
         f"answered with {len(load.ANSWERS['a'])} bytes; {load.USERS_IN_WORDS}",

@@ -6,6 +6,8 @@ import platform
 import sys
 import sysconfig
 from collections.abc import Mapping
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 
 # An interpreter that was built with the profile of its own test suite runs Python code about a fifth faster.
 PROFILED = "--enable-optimizations"
@@ -33,6 +35,16 @@ def describe(variables: Mapping[str, object] | None = None) -> dict[str, object]
         "profile_guided": is_profiled(found),
         "link_time_optimised": LINKED in str(found.get("CONFIG_ARGS") or ""),
     }
+
+
+def form(tree: Path) -> tuple[str, bool]:
+    """How the Parallax at `tree` runs, in words, and whether its request path is compiled."""
+    if any((tree / "proxy" / "net").glob(f"exchange*{EXTENSION_SUFFIXES[0]}")):
+        return "request path compiled", True
+    return (
+        "request path NOT compiled (no C compiler, or not started by `make bench`): it needs about twice the CPU",
+        False,
+    )
 
 
 def in_words(described: Mapping[str, object]) -> str:

@@ -20,6 +20,8 @@ from loadtests.bench.running import Cores, Running, SystemFailed, accepts, answe
 
 TEMPLATES = Path(__file__).with_name("templates")
 PROJECT = Path(__file__).resolve().parents[2]
+# Parallax as it is installed, its request path compiled, where `PARALLAX_TREE` names it; else the sources as they are.
+MEASURED = Path(os.environ.get("PARALLAX_TREE") or PROJECT).resolve()
 CONFIGURATIONS = ("split", "split-logged", "mirror", "isolation", "stream")
 MIRRORING = ("mirror", "isolation")
 CONNECTIONS = 2048
@@ -170,8 +172,8 @@ def _start(name: str, command: list[str], peer: Peer | None, place: Place, port:
 
 
 def own_environment() -> dict[str, str]:
-    """An environment in which Python finds this tree."""
-    return {**os.environ, "PYTHONPATH": str(PROJECT)}
+    """An environment in which Python finds Parallax as it is measured, and this tree."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(MEASURED), str(PROJECT)))}
 
 
 def launch_parallax(_peer: Peer | None, configuration: str, place: Place) -> Running:

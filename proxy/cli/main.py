@@ -20,6 +20,7 @@ import click
 
 from proxy import __version__
 from proxy.errors import ParallaxError
+from proxy.supervisor.compiled import form
 
 # The one-line help stands here, so that `--help` imports none of the commands.
 COMMANDS: Final = {
@@ -132,6 +133,6 @@ def _forget_output() -> None:
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="parallax")
+@click.version_option(__version__, prog_name="parallax", message=f"%(prog)s, version %(version)s, {form()}")
 def main() -> None:
     """Test machine-learning models in production: sticky A/B arms, compared shadows, bounded faults."""

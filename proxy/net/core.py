@@ -22,10 +22,10 @@ from proxy.net.ids import IdSource
 from proxy.net.inject import StaleAnswers
 from proxy.net.judge import Judge
 from proxy.net.leases import FaultLeases
-from proxy.net.logwriter import LogWriter
 from proxy.net.overload import Overload
 from proxy.net.pool import Pool
 from proxy.net.prepared import Prepared, Recognised
+from proxy.net.recording import Log
 from proxy.net.report import report_failure
 from proxy.net.tee import ShadowRunner
 from proxy.net.wheel import Wheel
@@ -53,7 +53,7 @@ class Core:
         self.counters = Counters()
         self.leases = FaultLeases()
         self.stale = StaleAnswers()
-        self.log: LogWriter | None = None
+        self.log: Log | None = None
         self.access: AccessLog | None = None
         self.connections: set[Downstream] = set()
         # Exchanges that have started and not finished, and how many may.

@@ -121,6 +121,11 @@ class Downstream(asyncio.Protocol):
         self._url = b""
         self._headers: list[Header] = []
 
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether nothing more that comes can be trusted."""
+        return self._poison is not None
+
     # -- for the exchange
 
     def write(self, data: bytes) -> None:
@@ -226,7 +231,7 @@ class Downstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""
-        if self.lingering or self._poison is not None:
+        if self.lingering or self.is_spoilt:
             return
         if self.current is None and not self._in_message and not self._queue:
             end = data.find(b"\r\n\r\n")
@@ -255,7 +260,7 @@ class Downstream(asyncio.Protocol):
             self._head_bytes = 0
             if self._receiving is not None:
                 self._bound_framing(self._receiving, len(data))
-            elif self.current is None and not (self._in_message or self._queue or self._poison):
+            elif self.current is None and not (self._in_message or self._queue or self.is_spoilt):
                 return  # empty lines between requests: an idle connection stays one
         self._advance()
 

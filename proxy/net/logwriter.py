@@ -50,8 +50,8 @@ class LogWriter:
         self._sequence = 0
         self._spool_full = False
         self._spool_looked = 0.0
-        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
-        self._thread.start()
+        self._writing = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._writing.start()
 
     def append(self, record: Record) -> None:
         """Take one record, or drop and count it when the buffer is full."""
@@ -85,7 +85,7 @@ class LogWriter:
         """Write what is buffered and end the thread."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(timeout_s)
+        self._writing.join(timeout_s)
 
     def _run(self) -> None:
         while not self._stopping:

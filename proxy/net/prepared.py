@@ -9,6 +9,7 @@ so it stops remembering while it sees few of them again.
 from __future__ import annotations
 
 from math import inf
+from sys import maxsize
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -110,7 +111,7 @@ class Prepared:
         self.capture_limit = 0
         self.captures = self.usual = False
         self.series: Series | None = None
-        self.max_body_bytes: float = inf
+        self.max_body_bytes = maxsize
         route = self.route
         if route is None:
             self.refusal = (404, "no_route", "no route matches this request")
@@ -148,7 +149,7 @@ class Prepared:
             self.behind = self.caller.behind(head.host)
 
 
-def too_large(limit: float) -> Refusal:
+def too_large(limit: int) -> Refusal:
     """The refusal of a body over `limit` bytes."""
     return 413, "body_too_large", f"the request's body is over {limit} bytes"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.exchange import records
 from proxy.exchange.frames import encode_frame
@@ -14,7 +14,25 @@ from proxy.plan.tracing import context_of
 if TYPE_CHECKING:
     from proxy.net.exchange import Exchange
     from proxy.net.inject import Injection
+    from proxy.plan.data import LogSettings
     from proxy.plan.link import LinkedPlan
+
+
+class Log(Protocol):
+    """Where records go; `net.logwriter` is the one that writes them."""
+
+    settings: LogSettings
+    is_shed: bool
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of records that are not on their way to the disk yet."""
+
+    def append(self, record: records.Record) -> None:
+        """Take one record, or drop and count it."""
+
+    def append_frame(self, frame: bytes) -> None:
+        """Take one record that is a frame already."""
 
 
 _UNDECIDED: Final = Decision(None)

@@ -99,6 +99,7 @@ class Worker:
         self._untaken: NewPlan | None = None
         self._leases: Lease = Lease()
         self._lease_timer: asyncio.TimerHandle | None = None
+        self._log: LogWriter | None = None
         self._done = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._link_lock = asyncio.Lock()
@@ -120,8 +121,8 @@ class Worker:
         for runner in core.shadow_runners:
             runner.drain()
         self._send_stats()
-        if core.log is not None:
-            await self._loop.run_in_executor(None, core.log.close)
+        if self._log is not None:
+            await self._loop.run_in_executor(None, self._log.close)
         if core.access is not None:
             await self._close_lines(core.access.writer)
         self._send_stats()
@@ -190,7 +191,7 @@ class Worker:
         core = self._core
         settings = core.plan.data.log
         if core.log is None and settings.enabled and self._index != SPARE:
-            core.log = LogWriter(self._spool, worker=core.name, settings=settings)
+            core.log = self._log = LogWriter(self._spool, worker=core.name, settings=settings)
         if self._index != SPARE:
             self._use_access_log(core.plan.data.access_log)
 
@@ -294,7 +295,7 @@ class Worker:
             Sample([name, runner.data.name], len(runner.active) + len(runner.waiting)) for runner in core.shadow_runners
         ]
         metrics |= endpoint_samples(core, monotonic())
-        log = core.log
+        log = self._log
         if log is not None:
             metrics["log_records"] = [Sample(["written"], log.written), Sample(["dropped"], log.dropped)]
             metrics["log_bytes"] = [Sample([], log.written_bytes)]

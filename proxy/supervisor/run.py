@@ -23,6 +23,7 @@ from proxy.plan.data import Listener
 from proxy.supervisor import handover
 from proxy.supervisor.admin import make_admin_app
 from proxy.supervisor.adoption import collect_sockets
+from proxy.supervisor.compiled import form
 from proxy.supervisor.handover import Handover
 from proxy.supervisor.holders import Holder, command_of, is_our_worker
 from proxy.supervisor.hub import open_unix_socket
@@ -198,7 +199,7 @@ def _greet(supervisor: Supervisor, sockets: list[list[Listening]]) -> None:
     for listening, listener in _first_of_each(plan.listeners, sockets[0]):
         scheme = "https" if listening.tls is not None else "http"
         where = listening.address if is_unix(listening.address) else f"{scheme}://{_shown(listener)}"
-        log.info("traffic on %s, workers: %d", where, settings.workers)
+        log.info("traffic on %s, workers: %d, %s", where, settings.workers, form())
     log.info("admin API on %s", _admin_shown(supervisor))
     if settings.metrics is not None:
         log.info("metrics, health and status on http://%s", settings.metrics)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from proxy import __version__
 from proxy.cli.main import COMMANDS, LazyGroup, main
 from proxy.errors import ConfigError, Problem, StateError
+from proxy.supervisor.compiled import form
 
 
 class Failing(LazyGroup):
@@ -92,7 +93,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
 
 def test_the_version_is_that_of_the_package() -> None:
     """One place says it."""
-    assert CliRunner().invoke(main, ["--version"]).output == f"parallax, version {__version__}\n"
+    assert CliRunner().invoke(main, ["--version"]).output == f"parallax, version {__version__}, {form()}\n"
 
 
 def test_a_reader_that_goes_away_is_no_error_message() -> None:

@@ -25,7 +25,8 @@ import httptools
 import pytest
 
 DEADLINE_S = 40.0
-SOURCE = str(Path(__file__).resolve().parents[2])
+# The tree under test: an installed one, whose request path is compiled, where `PARALLAX_TREE` names it.
+SOURCE = str(Path(os.environ.get("PARALLAX_TREE") or Path(__file__).parents[2]).resolve())
 PARALLAX = (sys.executable, "-m", "proxy")
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +34,20 @@ async def books_balance(proxy: Parallax, callers: Caller) -> None:
     assert callers.statuses.keys() == {200}
     assert callers.sent == len(callers.answered)
     assert counted_once(proxy) == set(callers.answered)
+
+
+@pytest.mark.skipif("PARALLAX_TREE" not in os.environ, reason="the sources are under test: `make test` installs them")
+async def test_an_installed_parallax_runs_compiled(world: World):
+    """Where there is a compiler and Python's headers; else it says that it does not."""
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    form = "compiled" if shutil.which("cc") and headers.exists() else "interpreted"
+    proxy = world.parallax(ROUTES)
+    proxy.start()
+    await proxy.ready()
+    await until(lambda: f", {form}" in proxy.tail(), f"'{form}' in the log")
+    (worker,) = proxy.worker_pids()
+    assert ("/net/exchange." in Path(f"/proc/{worker}/maps").read_text()) == (form == "compiled")
+    await proxy.stop()
 
 
 async def test_a_spare_answers_what_waits_for_a_dead_worker(world: World):

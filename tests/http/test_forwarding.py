@@ -76,7 +76,7 @@ def test_forwarded_is_read_where_there_is_no_x_forwarded_for(said: str, client: 
     assert find_client(both, "10.0.0.1", trusts) == "198.51.100.1"
 
 
-@given(st.lists(st.ip_addresses(), min_size=1), st.lists(st.ip_addresses(network="10.0.0.0/8")))
+@given(st.lists(st.ip_addresses(), min_size=1), st.lists(st.ip_addresses(network="10.0.0.0/8"), max_size=20))
 def test_nothing_that_a_caller_writes_changes_its_address(forged: list[object], inner: list[object]) -> None:
     """The proxies append on the right; whatever the caller sent stands left of its own address."""
     chain = ", ".join(str(address) for address in [*forged, "203.0.113.7", *inner])

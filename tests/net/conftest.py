@@ -30,6 +30,7 @@ from proxy.net.downstream import Downstream
 from proxy.net.identity import Identity
 from proxy.plan.data import Limits, ListenerTls, LogSettings, Match, Plan, Route, Shadow, Timeouts, UnitSource, Upstream
 from proxy.plan.link import link_plan
+from proxy.supervisor.compiled import is_compiled
 
 PATIENCE_S = 8.0
 PREDICT = "/v2/models/m/infer"
@@ -47,6 +48,10 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
     for item in items:
         if "tests/net/" in item.nodeid and ("[asyncio" in item.nodeid or "30 MB" in item.nodeid):
             item.add_marker("slow")
+
+
+# What replaces a part of a module by another: compiled modules do not look there.
+interpreted_only = pytest.mark.skipif(is_compiled(), reason="replaces parts of a compiled module")
 
 
 @dataclass

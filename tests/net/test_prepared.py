@@ -18,6 +18,7 @@ from proxy.net import prepared as module
 from proxy.net.prepared import Prepared, Recognised
 from proxy.plan.data import Abort, Arm, Experiment, Fault, Match, Plan, Route, UnitSource, Upstream
 from proxy.plan.link import link_plan
+from tests.net.conftest import interpreted_only
 
 BODY = b'{"inputs": []}'
 
@@ -151,6 +152,7 @@ def test_a_decision_is_made_beforehand_only_where_every_exchange_gets_it(route: 
     assert (prepared(**route).settled is not None) is settled
 
 
+@interpreted_only
 def test_heads_that_do_not_repeat_are_not_remembered_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A memory that fills without being of use is emptied and rests; one that is of use is filled again."""
     clock = 100.0
@@ -176,6 +178,7 @@ def test_heads_that_do_not_repeat_are_not_remembered_for_long(monkeypatch: pytes
     assert useful.get(b"8") is None
 
 
+@interpreted_only
 def test_what_is_remembered_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long heads fill the memory sooner than many."""
     monkeypatch.setattr(module, "HEAD_BYTES_KEPT", 1000)

@@ -12,6 +12,7 @@ import pytest
 from proxy.net.exchange import Exchange
 from proxy.plan.data import Limits, LogSettings, Match, Route, Timeouts, UnitSource, Upstream
 from proxy.plan.link import link_plan
+from tests.net.conftest import interpreted_only
 
 QUICK = Timeouts(connect_s=0.5, first_byte_s=0.3, idle_s=0.3, total_s=5)
 
@@ -946,6 +947,7 @@ async def test_a_lingering_close_does_not_cut_an_answer_that_is_being_read(
     assert (answer.status, len(answer.body)) == (413, size)
 
 
+@interpreted_only
 @pytest.mark.parametrize("where", ["_decide", "forward", "on_connected", "_answer_head"])
 async def test_a_failure_of_our_own_costs_one_request(net: Any, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """The exchange barrier: a bug is reported and answered with 500, and the next request is served."""
