@@ -8,6 +8,7 @@ DURATION ?= 60
 
 # The tree as it is deployed: installed from its wheel, the request path compiled where a C compiler is at hand.
 INSTALLED := build/installed
+AS_INSTALLED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(INSTALLED):$(CURDIR) PARALLAX_TREE=$(CURDIR)/$(INSTALLED)
 COMPILED_TESTS := tests/net tests/http tests/plan tests/exchange
 
 .PHONY: help setup installed demo test check lint format bench fuzz soak clean
@@ -51,8 +52,8 @@ demo: setup
 test: setup installed
 	$(BIN)/python -m pytest -n auto -m "not slow and not e2e" $(ARGS)
 	$(BIN)/python -m pytest -n auto -m "slow and not e2e" $(ARGS)
-	PYTHONPATH=$(CURDIR)/$(INSTALLED):$(CURDIR) $(BIN)/python -P -m pytest -n auto -m "not slow and not e2e" $(COMPILED_TESTS) $(ARGS)
-	PARALLAX_TREE=$(INSTALLED) $(BIN)/python -m pytest -m e2e $(ARGS)
+	$(AS_INSTALLED) $(BIN)/python -m pytest -n auto -m "not slow and not e2e" $(COMPILED_TESTS) $(ARGS)
+	$(AS_INSTALLED) $(BIN)/python -m pytest -m e2e $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -73,8 +74,8 @@ bench: setup installed
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz --duration $(DURATION) $(ARGS)
 
-soak: setup
-	@$(BIN)/python -m loadtests.soak --duration $(DURATION) $(ARGS)
+soak: setup installed
+	@PARALLAX_TREE=$(INSTALLED) $(BIN)/python -m loadtests.soak --duration $(DURATION) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .peers build dist *.egg-info

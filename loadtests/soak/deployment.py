@@ -18,6 +18,8 @@ from loadtests.demo.children import free_ports
 from proxy.supervisor.client import ask
 
 ROOT = Path(__file__).resolve().parents[2]
+# Parallax as it is installed, compiled, where `PARALLAX_TREE` names it; else the sources as they are.
+TREE = Path(os.environ.get("PARALLAX_TREE") or ROOT).resolve()
 CONFIG = """\
 # Written by `make soak`.
 listeners: [{{address: '127.0.0.1:{traffic}'}}]
@@ -70,7 +72,7 @@ class Deployment:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "proxy", "serve", str(self.config), "--state", str(self.state)],
-                stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+                stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": f"{TREE}{os.pathsep}{ROOT}"}, start_new_session=True,
             )  # fmt: skip
 
     async def stop(self) -> int:

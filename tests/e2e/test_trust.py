@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from proxy.supervisor.client import ask
-from tests.e2e.conftest import Parallax, World, free_port, one_request, until
+from tests.e2e.conftest import SOURCE, Parallax, World, free_port, one_request, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -37,7 +37,6 @@ def build(world: World, listener: str, *, admin: str = "", more: str = "", worke
 
 
 def run(proxy: Parallax, *words: str) -> subprocess.CompletedProcess[str]:
-    root = str(Path(__file__).resolve().parents[2])
     return subprocess.run(
         [sys.executable, "-m", "proxy", *words],
         capture_output=True,
@@ -45,7 +44,7 @@ def run(proxy: Parallax, *words: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
         cwd=proxy.folder,
-        env={**os.environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": SOURCE},
     )
 
 
