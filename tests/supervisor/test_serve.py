@@ -219,7 +219,7 @@ def test_a_new_supervisor_takes_over_from_a_killed_one(deployment: Deployment) -
     after = deployment.status()
     assert not orphans & {worker["pid"] for worker in after["workers"]}
     assert after["faults"]["running_dose"] == 0
-    assert is_gone(before["analyst"]["pid"])
+    wait_until(lambda: is_gone(before["analyst"]["pid"]))
     audit = (deployment.state / "faults.jsonl").read_text()
     assert "its supervisor was lost" in audit
 
