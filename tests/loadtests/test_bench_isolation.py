@@ -132,6 +132,7 @@ def test_ratios_of_nothing_are_no_number() -> None:
     assert ratio([math.inf], [1.0], 0.5) == math.inf
 
 
+@pytest.mark.slow
 def test_the_interval_covers_one_as_often_as_it_says() -> None:
     """A/A: of forty pairs from one distribution at most a few intervals miss one."""
     missed = 0

@@ -22,6 +22,8 @@ import pytest
 
 from proxy.plan.data import Limits, Timeouts
 
+pytestmark = pytest.mark.slow
+
 TABLE = Path(__file__).with_name("failures.md")
 ACTIONS = ("close", "reset", "stall", "garbage", "slow")
 # Far above a scheduling hiccup, far below patience; `slow` stays ten times below it.

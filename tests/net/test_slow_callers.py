@@ -11,6 +11,8 @@ import pytest
 
 from proxy.plan.data import Limits, Timeouts
 
+pytestmark = pytest.mark.slow
+
 NEVER_IDLE = 60.0
 
 

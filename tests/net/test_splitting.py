@@ -17,6 +17,8 @@ from proxy.plan.data import Limits, UnitSource
 from tests.net.driver import CLOSE, Pieces, Stage, echo, plan
 from tests.net.strict import Message, read_answers
 
+pytestmark = pytest.mark.slow
+
 PLAN = plan()
 BODY_PLAN = plan(route={"unit": [UnitSource("body", "/user")]})
 
