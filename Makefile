@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command 
 VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?= 60
+# Bytecode that is not kept would be compiled again by each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The tree as it is deployed: installed from its wheel, the request path compiled where a C compiler is at hand.
 INSTALLED := build/installed
