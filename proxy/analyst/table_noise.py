@@ -65,10 +65,10 @@ def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[Nois
         f"""WITH {_PLACES},
         differing AS (SELECT DISTINCT id, route, cluster, w, side, {_OUTPUT} AS output FROM place),
         worst AS (SELECT output FROM differing WHERE output IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {WORST}),
-        having AS (SELECT DISTINCT output, route FROM differing SEMI JOIN worst USING (output)),
+        owner AS (SELECT DISTINCT output, route FROM differing SEMI JOIN worst USING (output)),
         total AS (
             SELECT output, cluster, sum(w) AS pairs, count(*) AS found
-            FROM (SELECT route, cluster, w FROM pair WHERE {_PAIRED}) JOIN having USING (route) GROUP BY ALL),
+            FROM (SELECT route, cluster, w FROM pair WHERE {_PAIRED}) JOIN owner USING (route) GROUP BY ALL),
         counted AS (
             SELECT output, cluster, sum(w) FILTER (side = 'raw') AS raw, sum(w) FILTER (side = 'noise') AS noise
             FROM differing SEMI JOIN worst USING (output) GROUP BY ALL)
