@@ -44,6 +44,8 @@ from proxy.predictions.rules import Compare
 
 # About 30,000 exchanges without and 10,000 with shadows and bodies: half a second of work.
 BATCH_BYTES: Final = 16 * 1024 * 1024
+# However slow comparing is, this often there is a commit, and a look at whether to compare less.
+MAX_STEP_S: Final = 5.0
 # Small enough that what is decoded from a chunk is still in the cache when it becomes rows.
 CHUNK_BYTES: Final = 256 * 1024
 NO_SEGMENT: Final = "joins"
@@ -100,6 +102,7 @@ class _Step:
         self.done: list[Segment] = []
         self.read_bytes = 0
         self.read_until_s = now_s
+        self.until_s = now_s + MAX_STEP_S
         self.behind = False
         self.moved = False
 
@@ -216,7 +219,7 @@ class Pipeline:
     def _read_segment(self, segment: Segment, at: Position, work: _Step, batch_bytes: int) -> bool:
         """Take what is new in one segment; whether that was all."""
         finished = segments.is_finished(segment.path)
-        while work.read_bytes < batch_bytes:
+        while work.read_bytes < batch_bytes and self._now() < work.until_s:
             size = _size(segment.path)
             if at.position >= size:
                 if finished and size:
