@@ -10,7 +10,6 @@ regression (a simulation in `tests/stats/test_sequences_calibration.py` shows it
 
 from __future__ import annotations
 
-import re
 from typing import Final, NamedTuple
 
 from proxy.exchange.records import Leg
@@ -26,8 +25,6 @@ PAIRED_SQL: Final = (
     "comparison IN ('match', 'mismatch', 'ignored') AND coalesce(reason, '') <> 'both_failed' "
     "AND repeat_comparison IN ('match', 'mismatch', 'ignored') AND coalesce(repeat_reason, '') <> 'both_failed'"
 )
-
-_OUTPUT: Final = re.compile(r"/outputs/([^/]*)")
 
 
 class Repeated(NamedTuple):
@@ -56,15 +53,3 @@ def noise_of(verdict: Comparison, repeated: Repeated | None) -> tuple[int, int, 
         return None
     raw, noise = disagrees(verdict), disagrees(repeated.verdict)
     return None if raw is None or noise is None else (1, int(raw), int(noise))
-
-
-def output_of(path: str) -> str | None:
-    """The output that a difference belongs to, or None where it lies outside of every output.
-
-    >>> output_of("/outputs/score/*"), output_of("/predictions/label"), output_of("/meta")
-    ('score', 'predictions', None)
-    """
-    if path == "/predictions" or path.startswith("/predictions/"):
-        return "predictions"
-    found = _OUTPUT.match(path)
-    return found[1] if found else None

@@ -297,7 +297,9 @@ class Pipeline:
         if repeat is not None and self.tracing is not None and again:
             self.tracing.add_shadow(exchange, repeat, again[0][1].verdict)
 
-    def _compare(self, exchange: Exchange, leg: Leg, rules: Compare, *, sampled: bool, kind: str = "shadow") -> Comparison:
+    def _compare(
+        self, exchange: Exchange, leg: Leg, rules: Compare, *, sampled: bool, kind: str = "shadow"
+    ) -> Comparison:
         if not sampled and leg.outcome == SENT:
             return Comparison("incomparable", NOT_SAMPLED, "")
         return compare_pair(exchange, leg, rules, self._report, kind=kind)

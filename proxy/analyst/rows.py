@@ -371,7 +371,7 @@ class Rows:
             ),
         )
 
-    def _pair_code(  # noqa: PLR0913, PLR0917 - what a template of pairs depends on
+    def _pair_code(
         self,
         x: Exchange | None,
         leg: Leg,

@@ -15,7 +15,7 @@ from proxy.analyst.table_experiments import floats
 WORST: Final = 20
 
 _PAIRED: Final = f"shadow = $shadow AND NOT faulted AND {PAIRED_SQL}"
-# As `analysis.noise.output_of` has it.
+# As `table_shadows` groups the differences of outputs.
 _OUTPUT: Final = """CASE WHEN d.path = '/predictions' OR prefix(d.path, '/predictions/') THEN 'predictions'
     ELSE nullif(regexp_extract(d.path, '^/outputs/([^/]*)', 1), '') END"""
 # One row for each pair and place that differs, on either side; `side` is raw or noise.
@@ -24,7 +24,7 @@ _PLACES: Final = f"""place AS (
     FROM pair WHERE {_PAIRED} AND comparison = 'mismatch'
     UNION ALL
     SELECT id, route, cluster, w, 'noise' AS side, unnest(repeat_differences) AS d
-    FROM pair WHERE {_PAIRED} AND repeat_comparison = 'mismatch')"""
+    FROM pair WHERE {_PAIRED} AND repeat_comparison = 'mismatch')"""  # noqa: S608  our own names
 
 
 def read_noise(con: duckdb.DuckDBPyConnection, shadow: str) -> NoiseData | None:

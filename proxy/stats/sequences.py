@@ -47,9 +47,7 @@ def sequence_half_width(se: float, n: float, *, alpha: float = 0.05, tuned_for: 
     return se * math.sqrt(n) * math.sqrt(2 * (mixed + 1) / (n * rho) ** 2 * math.log(math.sqrt(mixed + 1) / alpha))
 
 
-def always_valid(
-    linear: Linear, *, alpha: float = 0.05, tuned_for: float = TUNED_FOR, step: float = 0.0
-) -> Estimate:
+def always_valid(linear: Linear, *, alpha: float = 0.05, tuned_for: float = TUNED_FOR, step: float = 0.0) -> Estimate:
     """An interval around `linear` that holds at every look, without a p-value.
 
     Estimand: that of the statistic. Assumes independent clusters and, in the limit, a normal mean; nothing about when

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import duckdb
 import msgspec
 import numpy as np
 import pytest
 
 from proxy.analysis.floor import estimate_noise
-from proxy.analysis.noise import PAIRED_SQL, Repeated, disagrees, noise_of, output_of
+from proxy.analysis.noise import PAIRED_SQL, Repeated, disagrees, noise_of
 from proxy.analysis.observations import FieldRow, NoiseData, NoiseSums
 from proxy.analysis.sentences import noise_sentence
 from proxy.analysis.sums import Sums
@@ -118,8 +119,6 @@ def verdicts() -> list[Comparison]:
 
 def test_a_pair_counts_where_both_of_its_comparisons_compared() -> None:
     """What failed on both sides, was not sampled or has no answer is no agreement; SQL says the same."""
-    import duckdb  # noqa: PLC0415 - the only test here that needs it
-
     assert {verdict.outcome for verdict in verdicts()} == set(COMPARISONS)
     for one in verdicts():
         for other in verdicts():
@@ -132,15 +131,6 @@ def test_a_pair_counts_where_both_of_its_comparisons_compared() -> None:
             if found is not None:
                 assert found == (1, disagrees(one), disagrees(other))
     assert noise_of(verdicts()[0], None) is None
-
-
-@pytest.mark.parametrize(
-    ("path", "output"),
-    [("/outputs/a/*", "a"), ("/outputs/a", "a"), ("/predictions", "predictions"), ("/predictionsx", None), ("status", None)],
-)
-def test_a_difference_belongs_to_the_output_that_it_lies_in(path: str, output: str | None) -> None:
-    """As the report groups them."""
-    assert output_of(path) == output
 
 
 def test_paired_sums_merge_by_addition() -> None:

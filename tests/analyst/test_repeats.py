@@ -162,6 +162,7 @@ def filled(world: Any, exchanges: int = 400, *, noise: float = 0.1, regression: 
     rng = random.Random(seed)
     records = []
     for number in range(exchanges):
+
         def label(more: float = 0.0) -> str:
             return "b" if rng.random() < noise + more else "a"
 
@@ -169,9 +170,7 @@ def filled(world: Any, exchanges: int = 400, *, noise: float = 0.1, regression: 
         cohort = ["slow"] if number % 50 == 0 else []
         changes = {"unit_hash": unit, "ts": 1_700_000_000.0 - 100 + number / 10, "fault_cohorts": cohort}
         repeats = rng.random() < 0.5
-        records.append(
-            asked(world, number, answer(label()), shadows=["s", REPEAT] if repeats else ["s"], **changes)
-        )
+        records.append(asked(world, number, answer(label()), shadows=["s", REPEAT] if repeats else ["s"], **changes))
         records.append(leg(world, number, response=answer(label(regression))))
         if repeats:
             records.append(leg(world, number, REPEAT, answer(label())))

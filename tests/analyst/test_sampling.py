@@ -94,6 +94,7 @@ def test_the_share_recovers_step_by_step_once_it_has_kept_up() -> None:
 
 def slow_comparator(world: Any, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparing takes time: the clock of the test moves by that much."""
+
     def slow(*arguments: Any, **keywords: Any) -> Comparison:
         world.now_s += seconds
         return compare_pair(*arguments, **keywords)

@@ -160,9 +160,7 @@ def test_a_decision_that_depends_on_the_exchange_is_not_settled_beforehand() -> 
 
 def test_the_bounds_of_a_repeat_are_its_shadows_own_and_no_more_than_the_primary_can_bear() -> None:
     """Its servers answer callers."""
-    found = repeats_of(
-        plan_data(s={"repeat": 0.1, "deadline_s": 3.0, "max_concurrency": 200}, t={"deadline_s": 60.0})
-    )
+    found = repeats_of(plan_data(s={"repeat": 0.1, "deadline_s": 3.0, "max_concurrency": 200}, t={"deadline_s": 60.0}))
     assert set(found) == {"one", "two"}
     one = found["one"]
     assert (one.deadline_s, one.max_concurrency, one.shares_primary) == (3.0, MAX_CONCURRENCY, True)
