@@ -123,10 +123,12 @@ def test_a_pair_counts_where_both_of_its_comparisons_compared() -> None:
     for one in verdicts():
         for other in verdicts():
             found = noise_of(one, Repeated(None, other))  # type: ignore[arg-type]
-            row = duckdb.execute(
-                f"SELECT {PAIRED_SQL} FROM (SELECT ? AS comparison, ? AS reason, ? AS repeat_comparison, ? AS repeat_reason)",
-                [one.outcome, one.reason, other.outcome, other.reason],
-            ).fetchone()
+            with duckdb.connect() as connection:
+                row = connection.execute(
+                    f"SELECT {PAIRED_SQL} FROM (SELECT ? AS comparison, ? AS reason, "
+                    "? AS repeat_comparison, ? AS repeat_reason)",
+                    [one.outcome, one.reason, other.outcome, other.reason],
+                ).fetchone()
             assert row == (found is not None,)
             if found is not None:
                 assert found == (1, disagrees(one), disagrees(other))
