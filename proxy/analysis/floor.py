@@ -11,6 +11,7 @@ an absolute threshold, and no statistics.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,8 @@ from proxy.stats.sequences import MIN_CLUSTERS, always_valid
 # opendiffy/diffy, threshold.relative and threshold.absolute, both in percent.
 DIFFY_RELATIVE: Final = 20.0
 DIFFY_ABSOLUTE: Final = 0.03
+# Beyond this nobody waits for it.
+MOST_PAIRS: Final = 1e8
 
 
 def estimate_noise(data: NoiseData, *, alpha: float = 0.05) -> NoiseResult:
@@ -52,13 +55,13 @@ def excess(sums: NoiseSums, *, alpha: float = 0.05) -> Estimate | None:
     (0.2, True)
     """
     linear = linear_ratio(sums.raw - sums.noise, sums.pairs)
-    return None if linear is None else always_valid(linear, alpha=alpha, step=1 / max(sums.rows, 1))
+    return None if linear is None else always_valid(linear, alpha=alpha, step=1 / max(sums.effective, 1.0))
 
 
 def _output(sums: NoiseSums, alpha: float) -> OutputNoise:
     total = float(sums.pairs.sum())
     found = excess(sums, alpha=alpha)
-    verdict, reason = _verdict(found, effective_clusters(sums.pairs))
+    verdict, reason = _verdict(found, effective_clusters(sums.pairs), total)
     return OutputNoise(
         output=sums.output,
         pairs=total,
@@ -70,7 +73,7 @@ def _output(sums: NoiseSums, alpha: float) -> OutputNoise:
     )
 
 
-def _verdict(found: Estimate | None, effective: float) -> tuple[str, str]:
+def _verdict(found: Estimate | None, effective: float, pairs: float) -> tuple[str, str]:
     if found is None:
         return "withheld", "no exchange compared with both"
     if found.low is None or found.high is None:
@@ -79,7 +82,13 @@ def _verdict(found: Estimate | None, effective: float) -> tuple[str, str]:
         return "above", "the shadow disagrees more than the primary with itself"
     if found.high < 0:
         return "below", "the shadow disagrees less than the primary with itself"
-    return "inconclusive", "the interval holds 0"
+    return "inconclusive", f"the interval holds 0{_until(found.value, found.high - found.value, pairs)}"
+
+
+def _until(value: float, half: float, pairs: float) -> str:
+    """When it would be decided, if the difference stays what it is and units keep coming: widths shrink as 1 / sqrt(n)."""
+    needed = pairs * (half / value) ** 2 if value else math.inf
+    return f"; a difference of this size takes about {needed:.2g} pairs" if needed < MOST_PAIRS else ""
 
 
 def _field(row: FieldRow, total: float) -> FieldNoise:

@@ -115,14 +115,14 @@ class PathRow:
 class NoiseSums:
     """Pairs with a repeat per cluster, weighted: how many, how many disagree, how many disagree with themselves.
 
-    `output` is empty for the answer as a whole; `rows` is how many pairs of the log these are.
+    `output` is empty for the answer as a whole; `effective` is how many equally weighted pairs these are worth.
     """
 
     output: str
     pairs: Floats
     raw: Floats
     noise: Floats
-    rows: int
+    effective: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from proxy.analysis.shadows import QUANTILE_NAMES, estimate_shadow
 
 HORIZON_NOTE = (
     "Intervals and p-values are for a fixed horizon: they hold for one look at a moment chosen beforehand, "
-    "not for the best of many looks."
+    "not for the best of many looks. Those of disagreement above noise hold at every look."
 )
 DEFINITION_NOTES = (
     "An error is an answer of status 500 or more, none at all, or one that broke off (a caller who left is not one); latency is until the last byte to the caller.",

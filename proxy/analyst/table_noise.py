@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import duckdb
 import numpy as np
@@ -39,7 +40,7 @@ def read_noise(con: duckdb.DuckDBPyConnection, shadow: str) -> NoiseData | None:
         return None
     whole = con.execute(
         f"""SELECT sum(w) AS pairs, sum(w) FILTER (comparison = 'mismatch') AS raw,
-        sum(w) FILTER (repeat_comparison = 'mismatch') AS noise, count(*) AS found
+        sum(w) FILTER (repeat_comparison = 'mismatch') AS noise, sum(w * w) AS squares
         FROM pair WHERE {_PAIRED} GROUP BY cluster ORDER BY cluster""",  # noqa: S608
         only,
     ).fetchnumpy()
@@ -50,13 +51,18 @@ def read_noise(con: duckdb.DuckDBPyConnection, shadow: str) -> NoiseData | None:
     ).fetchone()
     return NoiseData(
         repeats=dict(repeats),
-        whole=NoiseSums(
-            WHOLE, floats(whole["pairs"]), floats(whole["raw"]), floats(whole["noise"]), int(np.sum(whole["found"]))
-        ),
+        whole=_sums(WHOLE, whole),
         outputs=_outputs(con, only),
         outputs_known=known[0] if known else 0,
         fields=_fields(con, only),
     )
+
+
+def _sums(output: str, columns: Mapping[str, Any]) -> NoiseSums:
+    """Sums per cluster, and how many pairs of equal weight they are worth (Kish 1965)."""
+    pairs, raw, noise, squares = (floats(columns[name]) for name in ("pairs", "raw", "noise", "squares"))
+    total = float(squares.sum())
+    return NoiseSums(output, pairs, raw, noise, float(pairs.sum()) ** 2 / total if total else 0.0)
 
 
 def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[NoiseSums, ...]:
@@ -67,21 +73,20 @@ def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[Nois
         worst AS (SELECT output FROM differing WHERE output IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {WORST}),
         owner AS (SELECT DISTINCT output, route FROM differing SEMI JOIN worst USING (output)),
         total AS (
-            SELECT output, cluster, sum(w) AS pairs, count(*) AS found
+            SELECT output, cluster, sum(w) AS pairs, sum(w * w) AS squares
             FROM (SELECT route, cluster, w FROM pair WHERE {_PAIRED}) JOIN owner USING (route) GROUP BY ALL),
         counted AS (
             SELECT output, cluster, sum(w) FILTER (side = 'raw') AS raw, sum(w) FILTER (side = 'noise') AS noise
             FROM differing SEMI JOIN worst USING (output) GROUP BY ALL)
-        SELECT output, pairs, raw, noise, found
+        SELECT output, pairs, raw, noise, squares
         FROM total LEFT JOIN counted USING (output, cluster) ORDER BY output, cluster""",  # noqa: S608
         only,
     ).fetchnumpy()
     names = np.asarray(columns["output"], dtype=object).astype(str)
-    found = []
-    for name in dict.fromkeys(names.tolist()):
-        mine = names == name
-        pairs, raw, noise = (floats(columns[column][mine]) for column in ("pairs", "raw", "noise"))
-        found.append(NoiseSums(name, pairs, raw, noise, int(np.sum(columns["found"][mine]))))
+    found = [
+        _sums(name, {column: values[names == name] for column, values in columns.items()})
+        for name in dict.fromkeys(names.tolist())
+    ]
     return tuple(sorted(found, key=lambda sums: (-float(sums.raw.sum()), -float(sums.noise.sum()), sums.output)))
 
 

@@ -21,11 +21,11 @@ from proxy.predictions.compare import Comparison
 def sums_of(raw: Any, noise: Any, output: str = "", each: float = 1.0) -> NoiseSums:
     """One cluster for each entry, of `each` pairs."""
     raw = np.asarray(raw, dtype=float)
-    return NoiseSums(output, np.full(len(raw), each), raw, np.asarray(noise, dtype=float), round(len(raw) * each))
+    return NoiseSums(output, np.full(len(raw), each), raw, np.asarray(noise, dtype=float), len(raw) * each)
 
 
 def data_of(whole: NoiseSums, **changes: Any) -> NoiseData:
-    return NoiseData(**{"repeats": {"sent": whole.rows}, "whole": whole, **changes})
+    return NoiseData(**{"repeats": {"sent": round(whole.effective)}, "whole": whole, **changes})
 
 
 def equal_models(seed: int, count: int = 400, regression: float = 0.0) -> NoiseSums:
@@ -68,6 +68,28 @@ def test_too_few_units_withhold_the_verdict_however_many_requests_they_sent() ->
     assert "no verdict" in noise_sentence(result)
 
 
+def test_an_open_question_says_what_it_would_take() -> None:
+    """Widths shrink with the root of the pairs; equal rates would take for ever, and nothing is said of that."""
+    open_ = estimate_noise(data_of(sums_of([1] * 12 + [0] * 188, [0] * 190 + [1] * 10))).whole
+    assert open_.verdict == "inconclusive"
+    assert open_.excess is not None
+    assert open_.excess.high is not None
+    needed = 200 * ((open_.excess.high - open_.excess.value) / open_.excess.value) ** 2
+    assert open_.reason == f"the interval holds 0; a difference of this size takes about {needed:.2g} pairs"
+    same = estimate_noise(data_of(sums_of([1] * 10 + [0] * 190, [0] * 190 + [1] * 10))).whole
+    assert same.reason == "the interval holds 0"
+
+
+def test_unequal_weights_count_for_fewer_pairs_and_a_wider_interval() -> None:
+    """A hundred pairs of which ten stand for eight each say less than a hundred that stand for themselves."""
+    equal = sums_of([0] * 100, [0] * 100)
+    weighted = NoiseSums("", equal.pairs, equal.raw, equal.noise, 100**2 / (90 + 10 * 64.0))
+    widths = [estimate_noise(data_of(sums)).whole.excess for sums in (equal, weighted)]
+    assert widths[0] is not None
+    assert widths[1] is not None
+    assert (widths[1].high or 0) > (widths[0].high or 0) > 0
+
+
 def test_nothing_that_compared_with_both_says_so() -> None:
     """Asked twice and shed each time."""
     result = estimate_noise(NoiseData({"shed": 7}, sums_of([], [])))
@@ -79,7 +101,7 @@ def test_intervals_of_outputs_hold_all_at_once() -> None:
     """The same sums are told more carefully as one output of five than as the whole answer."""
     sums = equal_models(3)
     named = msgspec.convert(["a", "b", "c"], list[str])
-    outputs = tuple(NoiseSums(name, sums.pairs, sums.raw, sums.noise, sums.rows) for name in named)
+    outputs = tuple(NoiseSums(name, sums.pairs, sums.raw, sums.noise, sums.effective) for name in named)
     result = estimate_noise(data_of(sums, outputs=outputs, outputs_known=5))
     alone = estimate_noise(data_of(sums), alpha=0.01).whole
     assert [row.output for row in result.outputs] == named

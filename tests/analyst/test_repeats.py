@@ -7,17 +7,25 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from proxy.analysis.report import build_report
 from proxy.analysis.sums import BUCKETS
 from proxy.analyst.joins import EXCHANGE_WAIT_S, MARGIN_S, MAX_WAITING_BYTES, Joins
+from proxy.analyst.listing import Wanted, list_pairs
+from proxy.analyst.maintenance import Maintenance
 from proxy.analyst.replay import replay
+from proxy.analyst.settings import Retention, read_settings
+from proxy.analyst.store import read_snapshot
 from proxy.analyst.tables import read_log
 from proxy.cli.report import render
+from proxy.exchange.parquet import PAIRS as PAIRS_LAYOUT
 from proxy.exchange.parquet import connect
 
 REPEAT = "repeat:a"
 DEADLINES = {"s": 5.0, "t": 5.0, REPEAT: 5.0}
+REPEAT_COLUMNS = ", ".join(column.name for column in PAIRS_LAYOUT.columns if column.name.startswith("repeat_"))
 PAIRS = "exchange_id, shadow, shadow_outcome, comparison, repeat_outcome, repeat_comparison"
 
 
@@ -214,3 +222,85 @@ def test_the_report_tells_a_regression_from_noise(world: Any, regression: float,
     assert "Where the primary was asked twice" in text
     assert "by Diffy's thresholds" in text
     assert json.loads(render(report, "json"))["shadows"][0]["noise"]["whole"]["verdict"] == verdict
+
+
+def test_what_retention_removed_is_still_in_the_paired_sums(world: Any) -> None:
+    """They are kept apart before the files go, so a replay adds up."""
+    filled(world)
+    before = read_snapshot(world.path)
+    assert before is not None
+    Maintenance(world.path).run(before.batch, Retention(age_s=60.0), world.now_s + 3 * 3600.0)
+    assert world.rows("pairs", "exchange_id") == []
+    after = read_snapshot(world.path)
+    assert after is not None
+    assert after.retired.noise["s"].sum() == before.live.noise["s"].sum()
+    with connect() as connection:
+        found = replay(connection, world.path)
+    assert found is not None
+    assert found.live == found.replayed
+
+
+def test_a_log_of_an_earlier_version_is_read(world: Any) -> None:
+    """Its pairs know nothing of repeats; those are none, and everything else is as it was."""
+    world.segment(world.exchange(1), world.leg(1))
+    world.run()
+    (path,) = (world.path / "data" / "pairs").glob("*/*/*.parquet")
+    with connect() as connection:
+        connection.execute(f"CREATE TABLE old AS SELECT * EXCLUDE ({REPEAT_COLUMNS}) FROM '{path}'")
+        connection.execute(f"COPY old TO '{path}' (FORMAT parquet)")
+        found = replay(connection, world.path)
+    assert found is not None
+    assert found.live == found.replayed
+    (pair,) = list_pairs(world.path, Wanted(comparison=None), read_settings(world.path))
+    assert (pair["exchange_id"], pair["repeat_outcome"]) == ("x1", None)
+    (shadow,) = build_report(read_log(world.path)).shadows
+    assert (shadow.noise, shadow.sampled) == (None, 1)
+
+
+events = st.lists(
+    st.tuples(st.sampled_from(["exchange", "s", "t", REPEAT, "time"]), st.integers(0, 2)), max_size=24, unique=True
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(order=events)
+def test_every_announced_leg_ends_exactly_once_and_all_of_an_exchange_together(
+    world: Any, order: list[tuple[str, int]]
+) -> None:
+    """In whatever order exchanges, legs and time come, and whichever of them never does."""
+    joins = Joins()
+    ended: list[tuple[str, str]] = []
+    together: dict[str, int] = {}
+    announced: set[str] = set()
+    now_s = 0.0
+
+    def end(exchange_id: str, shadows: list[str]) -> None:
+        ended.extend((exchange_id, shadow) for shadow in shadows)
+        together[exchange_id] = together.get(exchange_id, 0) + 1
+
+    def advance(to_s: float) -> None:
+        expired = joins.expire(to_s)
+        assert not expired.lost
+        for x, held, missing in expired.incomplete:
+            end(x.exchange_id, [*(leg.shadow for leg in held), *missing])
+        ended.extend((leg.exchange_id, leg.shadow) for leg in expired.orphans)
+
+    for what, number in order:
+        if what == "time":
+            now_s += 40.0
+            advance(now_s)
+        elif what == "exchange":
+            x = asked(world, number, shadows=["s", "t", REPEAT], ts=now_s, latency_s=0.0)
+            announced.add(x.exchange_id)
+            if found := joins.add_exchange(x, DEADLINES, 10.0):
+                end(x.exchange_id, [leg.shadow for leg in found])
+        else:
+            joined = joins.add_leg(leg(world, number, what, ts=now_s, latency_s=0.0))
+            if joined is not None:
+                end(joined[0].exchange_id, [leg.shadow for leg in joined[1]])
+    advance(now_s + 10 * EXCHANGE_WAIT_S)
+    assert len(ended) == len(set(ended))
+    assert {(x, shadow) for x in announced for shadow in ("s", "t", REPEAT)} <= set(ended)
+    assert all(times == 1 for times in together.values())
+    advance(now_s + 100 * EXCHANGE_WAIT_S)
+    assert joins == Joins()
