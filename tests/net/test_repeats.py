@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -103,8 +104,7 @@ async def test_no_repeat_is_sent_while_the_primary_is_in_trouble(net: Any) -> No
     primary = await net.server()
     proxy = await small_internet(net, primary)
     caller = await net.caller(proxy)
-    pool = proxy.core.pool("a")
-    pool.in_trouble = lambda _now: True
+    proxy.core.pool("a").note_trouble(monotonic())
     await caller.ask("POST", net.PREDICT, body=b"x")
     legs = await legs_of(net, proxy, 2)
     assert (legs[REPEAT].outcome, legs["s"].outcome) == ("shed", "sent")
