@@ -84,12 +84,17 @@ def _present(pair: dict[str, Any], settings: Settings) -> None:
     for name in _BODIES:
         if pair[name] is not None:
             pair[name] = settings.redaction.text_of(pair[name].encode())
-    verdict = Comparison(pair["comparison"], pair["reason"], pair["comparator"] or "")
-    verdict.differences = [
-        Difference(d["path"], d["kind"], d["primary_value"], d["shadow_value"]) for d in pair["differences"] or ()
-    ]
+    for name in ("differences", "repeat_differences"):
+        if name == "differences" or pair[name] is not None:
+            pair[name] = _hidden(pair[name] or [], pair["comparator"] or "", settings)
+
+
+def _hidden(differences: list[dict[str, Any]], comparator: str, settings: Settings) -> list[dict[str, Any]]:
+    """Differences without the values that may show what is redacted."""
+    verdict = Comparison("mismatch", "", comparator)
+    verdict.differences = [Difference(d["path"], d["kind"], d["primary_value"], d["shadow_value"]) for d in differences]
     hide(verdict, settings.redaction)
-    pair["differences"] = [
+    return [
         {"path": d.path, "kind": d.kind, "primary_value": d.primary, "shadow_value": d.shadow}
         for d in verdict.differences
     ]

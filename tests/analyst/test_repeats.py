@@ -240,6 +240,22 @@ def test_what_retention_removed_is_still_in_the_paired_sums(world: Any) -> None:
     assert found.live == found.replayed
 
 
+def test_what_is_redacted_stays_so_where_the_model_disagrees_with_itself(world: Any) -> None:
+    """Before it is written, and again by the pointers of today when it is shown."""
+    world.deploy(redact=["/outputs/label"], deadlines_s=DEADLINES)
+    world.segment(asked(world, 1), leg(world, 1), leg(world, 1, REPEAT, answer("secret")))
+    world.run()
+    assert world.rows("pairs", "repeat_differences[1].shadow_value") == [("[redacted]",)]
+    world.deploy(deadlines_s=DEADLINES)
+    world.segment(asked(world, 2), leg(world, 2), leg(world, 2, REPEAT, answer("secret")))
+    world.run()
+    assert "secret" in str(world.rows("pairs", "repeat_differences"))
+    world.deploy(redact=["/outputs/label"], deadlines_s=DEADLINES)
+    shown = list_pairs(world.path, Wanted(comparison=None), read_settings(world.path))
+    assert [len(pair["repeat_differences"]) for pair in shown] == [1, 1]
+    assert "secret" not in str([pair["repeat_differences"] for pair in shown])
+
+
 def test_a_log_of_an_earlier_version_is_read(world: Any) -> None:
     """Its pairs know nothing of repeats; those are none, and everything else is as it was."""
     world.segment(world.exchange(1), world.leg(1))
