@@ -200,6 +200,10 @@ def test_live_noise_equals_replayed_noise(world: Any) -> None:
     assert 0 < noise < paired
     assert 0 < raw < paired
     assert found.live.shadows["s", "repeat_outcome", "sent"] > paired  # those of the cohort are repeats all the same
+    (shadow,) = build_report(read_log(world.path)).shadows
+    assert shadow.noise is not None
+    whole = shadow.noise.whole
+    assert (whole.pairs, whole.disagree, whole.with_itself) == (paired, raw / paired, noise / paired)
 
 
 @pytest.mark.parametrize(("regression", "verdict"), [(0.0, "inconclusive"), (0.4, "above")])
