@@ -140,13 +140,18 @@ def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[Outp
         found AS (
             SELECT output, route, w, max_abs, flips, 0 AS differs FROM measured UNION ALL
             SELECT output, route, w, NULL, NULL, 1 FROM differing SEMI JOIN measured USING (output)),
+        ranked AS (
+            SELECT output, max_abs, sum(w) OVER (PARTITION BY output ORDER BY max_abs) AS below,
+                   sum(w) OVER (PARTITION BY output) AS total
+            FROM measured WHERE isfinite(max_abs)),
+        middle AS (SELECT output, min(max_abs) AS median FROM ranked WHERE below >= total / 2 GROUP BY output),
         compared AS (SELECT route, sum(w) AS n FROM pair WHERE {COMPARED} GROUP BY route),
         whole AS (
             SELECT output, sum(n)::BIGINT AS pairs
             FROM (SELECT DISTINCT output, route FROM found) JOIN compared USING (route) GROUP BY output)
         SELECT output, any_value(pairs), sum(differs * w)::BIGINT, coalesce(sum(flips * w), 0),
-               max(max_abs) FILTER (isfinite(max_abs)), quantile_disc(max_abs, 0.5) FILTER (isfinite(max_abs))
-        FROM found JOIN whole USING (output)
+               max(max_abs) FILTER (isfinite(max_abs)), any_value(median)
+        FROM found JOIN whole USING (output) LEFT JOIN middle USING (output)
         GROUP BY output ORDER BY 3 DESC, 4 DESC, 5 DESC NULLS LAST, 1 LIMIT {WORST}""",  # noqa: S608
         only,
     ).fetchall()

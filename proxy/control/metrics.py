@@ -54,7 +54,7 @@ CATALOGUE: Final = {
         Metric("endpoint_ejected", "gauge", ("worker", "upstream", "shadow", "endpoint"), "1 while the endpoint is ejected."),
         Metric("upstream_panicking", "gauge", ("worker", "upstream", "shadow"), "1 while too few endpoints are fit, so that all are asked."),
         Metric("shadow_legs", "counter", ("shadow", "outcome"), "Sampled shadow legs, by outcome."),
-        Metric("shadows_in_flight", "gauge", ("worker", "shadow"), "Shadow legs not yet finished."),
+        Metric("shadows_in_flight", "gauge", ("worker", "shadow"), "Shadow legs not yet finished; those to an upstream that is asked twice as `repeat:<upstream>`."),
         Metric("repeat_legs", "counter", ("upstream", "outcome"), "Exchanges that were asked of their own upstream a second time, by outcome."),
         Metric("comparisons", "counter", ("shadow", "comparison"), "Pairs, by the result of comparing them."),
         Metric("repeat_comparisons", "counter", ("shadow", "comparison"), "Pairs whose primary was asked twice, by how the two answers compare under the rules of the shadow."),
