@@ -21,7 +21,8 @@ CAUGHT_UP_S: Final = 10.0
 # How long one share is tried before a smaller one; and how long it must have kept up before a larger one.
 PATIENCE_S: Final = 10.0
 CALM_S: Final = 60.0
-SHRINKS: Final = 0.99
+# A segment is a thirtieth of the usual spool, and goes as a whole.
+SHRINKS: Final = 0.95
 # One in a thousand of what is too much to compare is still plenty.
 LAST_LEVEL: Final = 10
 

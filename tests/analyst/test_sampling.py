@@ -43,8 +43,8 @@ def test_a_lag_alone_is_no_reason_to_compare_less() -> None:
     """Only one that lasts, while the spool does not shrink: a start after a long stop catches up by itself."""
     sampler = Sampler()
     for second in range(600):
-        sampler.observe(float(second), LATE, 1_000_000 - 100 * second)
-    assert sampler.level > 0, "a fall of less than a hundredth in ten seconds is none"
+        sampler.observe(float(second), LATE, 1_000_000 - 1000 * second)
+    assert sampler.level > 0, "a fall of less than a twentieth in ten seconds is none"
     sampler = Sampler()
     for second in range(200):
         sampler.observe(float(second), LATE, int(1_000_000 * 0.99**second))
