@@ -27,7 +27,13 @@ CompareAnswers = Callable[[str, Answer, Answer, Compare], Comparison]
 
 
 def compare_pair(
-    exchange: Exchange, leg: Leg, rules: Compare, report: ReportFailure, *, using: CompareAnswers = compare
+    exchange: Exchange,
+    leg: Leg,
+    rules: Compare,
+    report: ReportFailure,
+    *,
+    using: CompareAnswers = compare,
+    kind: str = "shadow",
 ) -> Comparison:
     """Compare the answers of one pair.
 
@@ -37,9 +43,10 @@ def compare_pair(
         rules: the tolerance and the ignored paths of this shadow.
         report: called with the operation and the error when the comparison itself fails.
         using: compares two answers.
+        kind: what the leg is, "shadow" or "repeat".
     """
     if leg.outcome != SENT:
-        return Comparison("incomparable", f"shadow_{leg.outcome}", "")
+        return Comparison("incomparable", f"{kind}_{leg.outcome}", "")
     if exchange.served_by:
         # What the caller got came of another model than the one that the shadow is held against.
         return Comparison("incomparable", FALLBACK, "")

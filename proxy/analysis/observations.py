@@ -112,10 +112,44 @@ class PathRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NoiseSums:
+    """Pairs with a repeat per cluster, weighted: how many, how many disagree, how many disagree with themselves.
+
+    `output` is empty for the answer as a whole; `effective` is how many equally weighted pairs these are worth.
+    """
+
+    output: str
+    pairs: Floats
+    raw: Floats
+    noise: Floats
+    effective: float
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRow:
+    """One place in the answers: in how many pairs with a repeat the shadow differs there, and the repeat."""
+
+    path: str
+    raw: float
+    noise: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseData:
+    """What a shadow's pairs with a repeat say; `repeats` counts outcomes, `outputs_known` the outputs ever measured."""
+
+    repeats: Mapping[str, int]
+    whole: NoiseSums
+    outputs: tuple[NoiseSums, ...] = ()
+    outputs_known: int = 0
+    fields: tuple[FieldRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ShadowData:
     """A shadow as the log has it. `outcomes` and `comparisons` count every sampled exchange, faulted or not.
 
-    Outside fault cohorts, `ignored` are the compared pairs that differ only where the operator ignores it, and
+    `least_prob` is the smallest share of pairs that the analyst ever compared. Outside fault cohorts, `ignored` are the compared pairs that differ only where the operator ignores it, and
     `both_failed` those that are not compared because neither side has a prediction.
     """
 
@@ -137,6 +171,8 @@ class ShadowData:
     paths: tuple[PathRow, ...]
     timeline: Timeline
     max_abs: Mapping[str, Mapping[float, int]]
+    noise: NoiseData | None = None
+    least_prob: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ from proxy.analysis.shadows import QUANTILE_NAMES, estimate_shadow
 
 HORIZON_NOTE = (
     "Intervals and p-values are for a fixed horizon: they hold for one look at a moment chosen beforehand, "
-    "not for the best of many looks."
+    "not for the best of many looks. Those of disagreement above noise hold at every look."
 )
 DEFINITION_NOTES = (
     "An error is an answer of status 500 or more, none at all, or one that broke off (a caller who left is not one); latency is until the last byte to the caller.",
     "The unit of every interval is the assigned unit (jackknife over units, t with as many degrees of freedom as there are effective units).",
     "Differences are stratified by allocation epoch; relative differences use the linear delta method; verdicts use Holm's correction over all differences of an experiment.",
+    "What is above noise is the shadow's disagreement minus the primary's with its own second answer on the same exchanges; its intervals are confidence sequences over units, which hold at every look, those of all outputs together.",
     "Only randomised exchanges count, and exchanges of units in a fault's cohort are left out while it lasts and washes out.",
 )
 

@@ -158,6 +158,46 @@ class ShadowLatency(Result, frozen=True):
     shadow_s: dict[str, float]
 
 
+class OutputNoise(Result, frozen=True):
+    """One output, or the whole answer where `output` is empty, over the exchanges whose primary was asked twice.
+
+    `disagree` is the share in which the shadow differs from the primary, `with_itself` that in which the primary's second
+    answer does, `excess` their difference with an interval that holds at every look. `verdict` is above, below,
+    inconclusive or withheld.
+    """
+
+    output: str
+    pairs: float
+    disagree: float | None
+    with_itself: float | None
+    excess: Estimate | None
+    verdict: str
+    reason: str
+
+
+class FieldNoise(Result, frozen=True):
+    """Diffy's view of one place: differing pairs, raw and noise; `relative` and `absolute` in percent, `reported` by both."""
+
+    path: str
+    raw: float
+    noise: float
+    relative: float
+    absolute: float
+    reported: bool
+
+
+class NoiseResult(Result, frozen=True):
+    """The noise floor of a shadow. `repeats` are the outcomes of asking twice; intervals of outputs hold all at once."""
+
+    repeats: dict[str, int]
+    whole: OutputNoise
+    outputs: list[OutputNoise]
+    clusters: int
+    effective_clusters: float
+    confidence: float
+    fields: list[FieldNoise]
+
+
 class ShadowResult(Result, frozen=True):
     """One shadow. `outcomes` sum to `sampled`; agreement is over the `compared` pairs, all outside fault cohorts.
 
@@ -188,6 +228,7 @@ class ShadowResult(Result, frozen=True):
     warnings: list[str]
     timeline: Series
     max_abs: dict[str, dict[str, int]]
+    noise: NoiseResult | None = None
 
 
 class FaultResult(Result, frozen=True):

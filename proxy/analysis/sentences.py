@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from proxy.analysis.results import Difference, ExperimentResult, ShadowResult
+from proxy.analysis.results import Difference, ExperimentResult, NoiseResult, ShadowResult
 from proxy.stats.estimate import Estimate
 
 METRIC_NAMES = {
@@ -161,12 +161,31 @@ def shadow_sentence(result: ShadowResult, *, confidence: float = 0.95) -> str:
         )
     elif result.paths:
         sentences.append(f"It differs most at {result.paths[0].path}, in {pairs(result.paths[0].pairs)}.")
+    if result.noise is not None:
+        sentences.append(noise_sentence(result.noise))
     median = result.latency.median_difference_s
     if median is not None:
         way = "slower" if median.value > 0 else "faster"
         ends = f" ({interval('latency', median, signed=True)})" if median.low is not None else ""
         sentences.append(f"On the same request it is {duration(abs(median.value))} {way} in the median{ends}.")
     return " ".join(sentences)
+
+
+def noise_sentence(noise: NoiseResult) -> str:
+    """What asking the primary twice says, in one sentence."""
+    whole = noise.whole
+    if whole.excess is None or whole.disagree is None or whole.with_itself is None:
+        return "The primary was asked twice, but no exchange compared with both answers yet."
+    said = (
+        f"Where the primary was asked twice ({pairs(whole.pairs)}) it disagrees with itself on {percent(whole.with_itself)} "
+        f"and the shadow with it on {percent(whole.disagree)}"
+    )
+    if whole.excess.low is None:
+        return f"{said}: no verdict, {whole.reason}."
+    size = metric_value("error_rate", whole.excess.value, signed=True)
+    ends = interval("error_rate", whole.excess, signed=True)
+    words = {"above": "more than noise", "below": "less than noise"}.get(whole.verdict, "no more than noise is shown")
+    return f"{said}: {size} ({ends}, valid at every look), {words}."
 
 
 def _equals(p_value: float | None) -> str:

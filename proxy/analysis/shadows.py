@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 
 from proxy.analysis.estimates import MIN_CLUSTERS, series
+from proxy.analysis.floor import estimate_noise
+from proxy.analysis.noise import NOT_SAMPLED
 from proxy.analysis.observations import LATENCY_QUANTILES, ClusterSums, ShadowData
 from proxy.analysis.results import OutputResult, PathResult, RouteAgreement, ShadowLatency, ShadowResult, StatusPair
 from proxy.analysis.sentences import pairs, percent, shadow_sentence
@@ -76,6 +78,7 @@ def estimate_shadow(data: ShadowData, *, alpha: float = 0.05) -> ShadowResult:
         warnings=_warnings(data, effective, int(used.sum())),
         timeline=series(data.timeline),
         max_abs={output: {f"{low:.6g}": n for low, n in bins.items()} for output, bins in data.max_abs.items()},
+        noise=estimate_noise(data.noise, alpha=alpha) if data.noise is not None else None,
     )
     return msgspec.structs.replace(result, summary=shadow_sentence(result, confidence=1 - alpha))
 
@@ -130,7 +133,12 @@ def _warnings(data: ShadowData, effective: float, clusters: int) -> list[str]:
         found.append(
             f"{percent(lost / data.sampled)} of the sampled exchanges have no complete shadow answer; agreement speaks of the rest only"
         )
-    incomparable = data.comparisons.get("incomparable", 0)
+    unsampled = data.reasons.get(NOT_SAMPLED, 0)
+    if unsampled:
+        found.append(
+            f"the analyst could not keep up and compared a sample, at the least {percent(data.least_prob)}: {pairs(unsampled)} were left out, the others are weighted"
+        )
+    incomparable = data.comparisons.get("incomparable", 0) - unsampled
     if incomparable:
         found.append(f"{pairs(incomparable)} could not be compared, not part of the agreement")
     if data.both_failed:

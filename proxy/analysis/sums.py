@@ -1,7 +1,9 @@
 """Live sums: what estimates are made from, kept in constant memory and merged by addition.
 
 Per experiment, epoch and arm: requests, errors and latency in 1,024 buckets of units, the sums from
-which a cluster-robust variance follows by the delta method. Per shadow: outcomes and comparisons.
+which a cluster-robust variance follows by the delta method. Per shadow: outcomes and comparisons, and in the same
+buckets the pairs whose primary was asked twice, how many of them disagree, and how many disagree with themselves,
+each weighted by one over the probability of being compared (a power of two, so whole numbers stay whole).
 Latency is summed in whole nanoseconds, so that a sum does not depend on the order of its terms and
 the numbers replayed from Parquet equal the live ones exactly.
 
@@ -43,11 +45,17 @@ class Kind:
 
 @dataclass(slots=True, eq=False)
 class Sums:  # noqa: PLW1641  it changes, so it has no hash
-    """All sums; `touched` names the arms that changed since it was last emptied."""
+    """All sums; `touched` names the arms that changed since it was last emptied, `touched_noise` the shadows.
+
+    `noise` holds, by shadow and bucket, weighted counts of pairs with a repeat, of those that disagree, and of those
+    whose primary disagrees with itself. Outputs have none of their own, because their names are a server's to choose.
+    """
 
     arms: dict[ArmKey, ArmSums] = field(default_factory=dict)
     shadows: dict[ShadowKey, int] = field(default_factory=dict)
+    noise: dict[str, ArmSums] = field(default_factory=dict)
     touched: set[ArmKey] = field(default_factory=set)
+    touched_noise: set[str] = field(default_factory=set)
 
     def __eq__(self, other: object) -> bool:
         """Whether every number is the same."""
@@ -56,6 +64,8 @@ class Sums:  # noqa: PLW1641  it changes, so it has no hash
             and self.shadows == other.shadows
             and self.arms.keys() == other.arms.keys()
             and all(np.array_equal(sums, other.arms[key]) for key, sums in self.arms.items())
+            and self.noise.keys() == other.noise.keys()
+            and all(np.array_equal(sums, other.noise[key]) for key, sums in self.noise.items())
         )
 
     def add_exchanges(
@@ -112,12 +122,25 @@ class Sums:  # noqa: PLW1641  it changes, so it has no hash
         key = (shadow, kind, word)
         self.shadows[key] = self.shadows.get(key, 0) + count
 
+    def add_noise(self, shadow: str, cluster: str, counts: tuple[int, int, int], weight: int = 1) -> None:
+        """Add pairs with a repeat, their disagreements and those of the primary with itself, for one unit or exchange."""
+        self._noise(shadow)[:, bucket_of(cluster)] += np.array(counts, dtype=np.int64) * weight
+
     def merge(self, other: Sums) -> None:
         """Add the sums of another analyst, of another time, of whatever shares no exchange with these."""
         for key, sums in other.arms.items():
             self._arm(key)[:] += sums
         for (shadow, kind, word), count in other.shadows.items():
             self.add_to_shadow(shadow, kind, word, count)
+        for shadow, sums in other.noise.items():
+            self._noise(shadow)[:] += sums
+
+    def _noise(self, shadow: str) -> ArmSums:
+        self.touched_noise.add(shadow)
+        sums = self.noise.get(shadow)
+        if sums is None:
+            sums = self.noise[shadow] = np.zeros((3, BUCKETS), dtype=np.int64)
+        return sums
 
     def _arm(self, key: ArmKey) -> ArmSums:
         self.touched.add(key)
@@ -181,5 +204,8 @@ def summarise(sums: Sums) -> list[dict[str, object]]:
         for (name, kind, word), count in sorted(sums.shadows.items()):
             if name == shadow:
                 row[f"{kind}_{word}"] = count
+        if shadow in sums.noise:
+            paired, raw, noise = (int(total) for total in sums.noise[shadow].sum(axis=1))
+            row |= {"paired": paired, "paired_disagree": raw, "paired_with_itself": noise}
         rows.append(row)
     return rows

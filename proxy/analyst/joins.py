@@ -2,18 +2,21 @@
 
 Either may come first, also from another segment. Every leg that an exchange announced ends in exactly
 one pair: when the log has been read past its shadow's deadline and a margin, it is `worker_lost`; a
-leg that then still comes is dropped. Time is that of the log (how far it has been read), not of a
+leg that then still comes is dropped. Where an exchange was asked of its own upstream a second time, its legs wait for
+one another, because the answers of its shadows are held against that repeat. Time is that of the log (how far it has been read), not of a
 clock, so that an analyst that is behind loses nothing. No file and no database is touched here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
 from proxy.exchange.records import Exchange, Leg
+from proxy.plan.repeating import is_repeat
 
 # A worker writes every 100 ms, a busy disk makes that seconds.
 MARGIN_S: Final = 10.0
@@ -27,12 +30,14 @@ LegKey = tuple[str, str]
 
 
 class Waiting(msgspec.Struct, gc=False):
-    """An exchange and the shadows that have not reported yet."""
+    """An exchange and the shadows that have not reported yet; `held` are legs that wait for those, if there is a repeat."""
 
     exchange: Exchange
     shadows: list[str]
     expires_s: float
     body_bytes: int = 0
+    held: list[Leg] = []
+    holds: bool = False
 
 
 class EarlyLeg(msgspec.Struct, gc=False):
@@ -44,9 +49,13 @@ class EarlyLeg(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Expired:
-    """What ended by waiting: legs that never came, and legs whose exchange never came."""
+    """What ended by waiting: legs that never came, and legs whose exchange never came.
+
+    `incomplete` are exchanges with a repeat: the legs that came, and the names of those that did not.
+    """
 
     lost: list[tuple[Exchange, str]] = field(default_factory=list)
+    incomplete: list[tuple[Exchange, list[Leg], list[str]]] = field(default_factory=list)
     orphans: list[Leg] = field(default_factory=list)
 
 
@@ -62,7 +71,7 @@ class Joins:
     _early_ids: dict[str, list[str]] = field(default_factory=dict)
 
     def add_exchange(self, exchange: Exchange, deadlines: dict[str, float], default_deadline_s: float) -> list[Leg]:
-        """Take an exchange that announces legs; returns those that are already here."""
+        """Take an exchange that announces legs; returns those that are here already and need not wait for others."""
         shadows = exchange.shadows
         shadows = shadows.copy() if len(shadows) == 1 else list(dict.fromkeys(shadows))
         found: list[Leg] = []
@@ -77,19 +86,28 @@ class Joins:
             deadline_s = deadlines.get(shadows[0], default_deadline_s)
             if len(shadows) > 1:
                 deadline_s = max(deadline_s, *(deadlines.get(shadow, default_deadline_s) for shadow in shadows))
-            self.restore_waiting(Waiting(exchange, shadows, exchange.ts + exchange.latency_s + deadline_s + MARGIN_S))
+            waiting = Waiting(exchange, shadows, exchange.ts + exchange.latency_s + deadline_s + MARGIN_S)
+            # Announced last, so that to know whether there is a repeat costs one look.
+            if is_repeat(exchange.shadows[-1]):
+                waiting.holds = True
+                self.restore_waiting(waiting, found)
+                return []
+            self.restore_waiting(waiting)
         return found
 
-    def add_leg(self, leg: Leg) -> Exchange | None:
-        """Take a leg; returns its exchange when that is here, else keeps the leg."""
+    def add_leg(self, leg: Leg) -> tuple[Exchange, list[Leg]] | None:
+        """Take a leg; returns its exchange and the legs to pair with it, when all is here, else keeps the leg."""
         waiting = self.waiting.get(leg.exchange_id)
         if waiting is not None:
             shadows = waiting.shadows
             if leg.shadow in shadows:
                 shadows.remove(leg.shadow)
+                if waiting.holds and shadows:
+                    self._hold(waiting, leg)
+                    return None
                 if not shadows:
                     self._forget(leg.exchange_id)
-                return waiting.exchange
+                return waiting.exchange, [*waiting.held, leg] if waiting.holds else [leg]
             return None
         key = (leg.exchange_id, leg.shadow)
         if key not in self.lost and key not in self.early:
@@ -105,8 +123,11 @@ class Joins:
         expired = Expired()
         for exchange_id in [key for key, waiting in self.waiting.items() if waiting.expires_s < read_until_s]:
             waiting = self._forget(exchange_id)
+            if waiting.holds:
+                expired.incomplete.append((waiting.exchange, waiting.held, waiting.shadows))
+            else:
+                expired.lost += [(waiting.exchange, shadow) for shadow in waiting.shadows]
             for shadow in waiting.shadows:
-                expired.lost.append((waiting.exchange, shadow))
                 self.lost[exchange_id, shadow] = waiting.expires_s + EXCHANGE_WAIT_S
         for key in [key for key, early in self.early.items() if early.expires_s < read_until_s]:
             early = self.early.pop(key)
@@ -119,8 +140,8 @@ class Joins:
             del self.lost[key]
         return expired
 
-    def restore_waiting(self, waiting: Waiting) -> None:
-        """Take back what was committed as waiting."""
+    def restore_waiting(self, waiting: Waiting, held: Iterable[Leg] = ()) -> None:
+        """Take back what was committed as waiting, and the legs that were held for it."""
         exchange = waiting.exchange
         size = len(exchange.request or b"") + len(exchange.response or b"")
         if size and self.waiting_bytes + size > MAX_WAITING_BYTES:
@@ -130,12 +151,24 @@ class Joins:
         waiting.body_bytes = size
         self.waiting_bytes += size
         self.waiting[exchange.exchange_id] = waiting
+        for leg in held:
+            self._hold(waiting, leg)
 
     def restore_early(self, early: EarlyLeg) -> None:
         """Take back what was committed as early."""
         leg = early.leg
         self.early[leg.exchange_id, leg.shadow] = early
         self._early_ids.setdefault(leg.exchange_id, []).append(leg.shadow)
+
+    def _hold(self, waiting: Waiting, leg: Leg) -> None:
+        size = len(leg.response or b"")
+        if size and self.waiting_bytes + size > MAX_WAITING_BYTES:
+            leg.response = None
+            leg.logging_errors = [*leg.logging_errors, LET_GO]
+            size = 0
+        waiting.body_bytes += size
+        self.waiting_bytes += size
+        waiting.held = [*waiting.held, leg]
 
     def _forget(self, exchange_id: str) -> Waiting:
         waiting = self.waiting.pop(exchange_id)

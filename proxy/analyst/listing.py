@@ -17,7 +17,7 @@ from proxy.analysis.compare import hide
 from proxy.analyst import parts
 from proxy.analyst.settings import Settings
 from proxy.errors import StateError
-from proxy.exchange.parquet import PAIRS, connect, from_files
+from proxy.exchange.parquet import PAIRS, columns_of, connect, from_files
 from proxy.predictions.compare import Comparison, Difference
 
 MEMORY_LIMIT: Final = "512MB"
@@ -57,7 +57,10 @@ def list_pairs(state_dir: Path, wanted: Wanted, settings: Settings) -> list[dict
         if not files:
             return []
         try:
-            columns = ", ".join(column.name for column in PAIRS.columns)
+            known = columns_of(connection, files)
+            columns = ", ".join(
+                column.name if column.name in known else f"NULL AS {column.name}" for column in PAIRS.columns
+            )
             cursor = connection.execute(
                 f"SELECT {columns} FROM {from_files(files)} WHERE {condition} "  # noqa: S608  our own names
                 f"ORDER BY {order}, exchange_id DESC LIMIT {int(wanted.limit)}",
@@ -81,12 +84,17 @@ def _present(pair: dict[str, Any], settings: Settings) -> None:
     for name in _BODIES:
         if pair[name] is not None:
             pair[name] = settings.redaction.text_of(pair[name].encode())
-    verdict = Comparison(pair["comparison"], pair["reason"], pair["comparator"] or "")
-    verdict.differences = [
-        Difference(d["path"], d["kind"], d["primary_value"], d["shadow_value"]) for d in pair["differences"] or ()
-    ]
+    for name in ("differences", "repeat_differences"):
+        if name == "differences" or pair[name] is not None:
+            pair[name] = _hidden(pair[name] or [], pair["comparator"] or "", settings)
+
+
+def _hidden(differences: list[dict[str, Any]], comparator: str, settings: Settings) -> list[dict[str, Any]]:
+    """Differences without the values that may show what is redacted."""
+    verdict = Comparison("mismatch", "", comparator)
+    verdict.differences = [Difference(d["path"], d["kind"], d["primary_value"], d["shadow_value"]) for d in differences]
     hide(verdict, settings.redaction)
-    pair["differences"] = [
+    return [
         {"path": d.path, "kind": d.kind, "primary_value": d.primary, "shadow_value": d.shadow}
         for d in verdict.differences
     ]

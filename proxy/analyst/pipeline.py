@@ -25,10 +25,12 @@ from typing import Final
 
 import duckdb
 
-from proxy.analysis.compare import compare_pair
+from proxy.analysis.compare import SENT, compare_pair
+from proxy.analysis.noise import NOT_SAMPLED, Repeated
 from proxy.analyst import parts
 from proxy.analyst.presentation import Presentation
 from proxy.analyst.rows import Rows, lost_leg
+from proxy.analyst.sampling import Sampler
 from proxy.analyst.settings import DEFAULT_DEADLINE_S, Settings
 from proxy.analyst.store import Position, State, Store
 from proxy.analyst.tracing import Tracing
@@ -36,10 +38,14 @@ from proxy.exchange import segments
 from proxy.exchange.parquet import connect
 from proxy.exchange.records import Exchange, Leg, Record
 from proxy.exchange.segments import Segment
+from proxy.plan.repeating import is_repeat
+from proxy.predictions.compare import Comparison
 from proxy.predictions.rules import Compare
 
 # About 30,000 exchanges without and 10,000 with shadows and bodies: half a second of work.
 BATCH_BYTES: Final = 16 * 1024 * 1024
+# However slow comparing is, this often there is a commit, and a look at whether to compare less.
+MAX_STEP_S: Final = 5.0
 # Small enough that what is decoded from a chunk is still in the cache when it becomes rows.
 CHUNK_BYTES: Final = 256 * 1024
 NO_SEGMENT: Final = "joins"
@@ -59,6 +65,7 @@ class Counts:
 
     rows: Counter[str] = field(default_factory=Counter)
     comparisons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    repeats: Counter[tuple[str, str]] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
     records: int = 0
     damaged: int = 0
@@ -69,6 +76,7 @@ class Counts:
         """Add the counts of a step."""
         self.rows.update(other.rows)
         self.comparisons.update(other.comparisons)
+        self.repeats.update(other.repeats)
         self.lost.update(other.lost)
         self.records += other.records
         self.damaged += other.damaged
@@ -94,6 +102,7 @@ class _Step:
         self.done: list[Segment] = []
         self.read_bytes = 0
         self.read_until_s = now_s
+        self.until_s = now_s + MAX_STEP_S
         self.behind = False
         self.moved = False
 
@@ -120,6 +129,7 @@ class Pipeline:
     ) -> None:
         self.settings = settings
         self.tracing: Tracing | None = None
+        self.sampler = Sampler()
         self.counts = Counts()
         self._now = now
         self._report = report
@@ -139,7 +149,9 @@ class Pipeline:
             last: no worker is left that could write a leg, so nothing is waited for any more.
         """
         now_s = self._now()
-        work = _Step(Rows(Presentation(self.settings.redaction, self.settings.bodies), now_s), now_s)
+        self.sampler.observe(now_s, *self.lag())
+        presentation = Presentation(self.settings.redaction, self.settings.bodies)
+        work = _Step(Rows(presentation, now_s, self.sampler.probability), now_s)
         try:
             self._read(work, batch_bytes)
             self._expire(work, last=last)
@@ -207,7 +219,7 @@ class Pipeline:
     def _read_segment(self, segment: Segment, at: Position, work: _Step, batch_bytes: int) -> bool:
         """Take what is new in one segment; whether that was all."""
         finished = segments.is_finished(segment.path)
-        while work.read_bytes < batch_bytes:
+        while work.read_bytes < batch_bytes and self._now() < work.until_s:
             size = _size(segment.path)
             if at.position >= size:
                 if finished and size:
@@ -245,12 +257,13 @@ class Pipeline:
                     if tracing is not None:
                         tracing.add_exchange(record)
                     if record.shadows:
-                        for leg in joins.add_exchange(record, settings.deadlines, DEFAULT_DEADLINE_S):
-                            self._pair(record, leg, rows)
+                        found = joins.add_exchange(record, settings.deadlines, DEFAULT_DEADLINE_S)
+                        if found:
+                            self._pairs(record, found, rows)
                 elif type(record) is Leg:
-                    exchange = joins.add_leg(record)
-                    if exchange is not None:
-                        self._pair(exchange, record, rows)
+                    joined = joins.add_leg(record)
+                    if joined is not None:
+                        self._pairs(*joined, rows)
             except Exception as error:  # noqa: BLE001  the exchange barrier
                 self._report("record", error)
                 failures += 1
@@ -258,19 +271,48 @@ class Pipeline:
         work.counts.damaged += failures
         return failures
 
-    def _pair(self, exchange: Exchange, leg: Leg, rows: Rows) -> None:
-        rules = self.settings.rules.get(leg.shadow, _DEFAULT_RULES)
-        verdict = compare_pair(exchange, leg, rules, self._report)
-        rows.add_pair(exchange, leg, verdict, rules)
-        if self.tracing is not None:
-            self.tracing.add_shadow(exchange, leg, verdict)
+    def _pairs(self, exchange: Exchange, legs: list[Leg], rows: Rows) -> None:
+        """Compare an exchange with its legs; if one of them is a repeat, the others are all here."""
+        repeat = next((leg for leg in legs if is_repeat(leg.shadow)), None) if is_repeat(exchange.shadows[-1]) else None
+        sampled = self.sampler.keeps(exchange.exchange_id)
+        again: list[tuple[Compare, Repeated]] = []
+        if repeat is not None:
+            rows.add_repeat(exchange, repeat)
+        for leg in legs:
+            if leg is repeat:
+                continue
+            rules = self.settings.rules.get(leg.shadow, _DEFAULT_RULES)
+            verdict = self._compare(exchange, leg, rules, sampled=sampled)
+            repeated = None
+            if repeat is not None:
+                # Judged by the rules of each shadow, and once for those that have the same.
+                repeated = next((found for known, found in again if known == rules), None)
+                if repeated is None:
+                    verdict_again = self._compare(exchange, repeat, rules, sampled=sampled, kind="repeat")
+                    repeated = Repeated(repeat, verdict_again)
+                    again.append((rules, repeated))
+            rows.add_pair(exchange, leg, verdict, rules, repeated)
+            if self.tracing is not None:
+                self.tracing.add_shadow(exchange, leg, verdict)
+        if repeat is not None and self.tracing is not None and again:
+            self.tracing.add_shadow(exchange, repeat, again[0][1].verdict)
+
+    def _compare(
+        self, exchange: Exchange, leg: Leg, rules: Compare, *, sampled: bool, kind: str = "shadow"
+    ) -> Comparison:
+        if not sampled and leg.outcome == SENT:
+            return Comparison("incomparable", NOT_SAMPLED, "")
+        return compare_pair(exchange, leg, rules, self._report, kind=kind)
 
     def _expire(self, work: _Step, *, last: bool) -> None:
         """Give up the joins whose time is over, as far as the log has been read."""
         expired = self.state.joins.expire(math.inf if last else work.read_until_s)
         for exchange, shadow in expired.lost:
-            self._pair(exchange, lost_leg(exchange, shadow), work.rows)
+            self._pairs(exchange, [lost_leg(exchange, shadow)], work.rows)
             work.counts.lost[shadow] += 1
+        for exchange, held, missing in expired.incomplete:
+            self._pairs(exchange, [*held, *(lost_leg(exchange, shadow) for shadow in missing)], work.rows)
+            work.counts.lost.update(missing)
         for leg in expired.orphans:
             work.rows.add_orphan(leg, self.settings.rules.get(leg.shadow, _DEFAULT_RULES))
 
@@ -293,6 +335,8 @@ class Pipeline:
             work.counts.rows[table] += len(batch.rows)
         for kind, count in rows.pair_counts():
             work.counts.comparisons[kind.shadow, kind.comparison] += count
+            if kind.repeat_comparison:
+                work.counts.repeats[kind.shadow, kind.repeat_comparison] += count
         rows.add_to(self.state.sums)
         self._reach("before commit")
         self._store.commit(self.state)

@@ -34,6 +34,7 @@ from proxy.control.channel import Channel
 from proxy.control.messages import Drain, Hello, Message, Sample, Stats
 from proxy.errors import StateError
 from proxy.exchange.segments import QUIET_S, list_segments
+from proxy.plan.repeating import PREFIX, is_repeat
 
 # A part every two seconds is 1,800 an hour and table until the hour is compacted; the promise is ten seconds.
 STEP_S: Final = 2.0
@@ -209,7 +210,16 @@ class _Analyst:
                 "spans": [Sample([result], count) for result, count in spans.items()],
                 "spans_queued": [Sample([], sum(tracing.queued for tracing in self._tracings))],
                 "comparisons": [Sample(list(labels), count) for labels, count in counts.comparisons.items()],
-                "shadow_legs": [Sample([shadow, "worker_lost"], count) for shadow, count in counts.lost.items()],
+                "repeat_comparisons": [Sample(list(labels), count) for labels, count in counts.repeats.items()],
+                "comparison_sample_prob": [Sample([], pipeline.sampler.probability)],
+                "shadow_legs": [
+                    Sample([shadow, "worker_lost"], n) for shadow, n in counts.lost.items() if not is_repeat(shadow)
+                ],
+                "repeat_legs": [
+                    Sample([name.removeprefix(PREFIX), "worker_lost"], n)
+                    for name, n in counts.lost.items()
+                    if is_repeat(name)
+                ],
                 "analyst_records": [Sample([table], count) for table, count in counts.rows.items()],
                 "analyst_lag_seconds": [Sample([], lag_s)],
                 "analyst_lag_bytes": [Sample([], lag_bytes)],
@@ -222,6 +232,7 @@ class _Analyst:
                 "pairs": counts.rows["pairs"],
                 "waiting": len(pipeline.state.joins.waiting),
                 "failed_steps": counts.failed_steps,
+                "sample_prob": pipeline.sampler.probability,
                 "tracing_error": pipeline.tracing.problem if pipeline.tracing is not None else "",
                 "sums_json": msgspec.json.encode(summarise(pipeline.state.sums)).decode(),
             },

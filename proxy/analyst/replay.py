@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from proxy.analysis.noise import PAIRED_SQL
 from proxy.analysis.sums import ASSIGNED, NANOSECONDS, Sums
 from proxy.analyst import parts
 from proxy.analyst.store import read_snapshot
@@ -53,7 +54,37 @@ def sums_of_files(connection: duckdb.DuckDBPyConnection, exchanges: Sequence[Pat
         ).fetchall()
         for shadow, kind, word, count in counted:
             sums.add_to_shadow(shadow, kind, word, count)
+        if has_column(connection, pairs, "repeat_outcome"):
+            _add_repeats(connection, pairs, sums)
     return sums
+
+
+def _add_repeats(connection: duckdb.DuckDBPyConnection, pairs: Sequence[Path], sums: Sums) -> None:
+    """Add what the pairs say whose primary was asked twice."""
+    counted = connection.execute(
+        f"""
+        SELECT shadow, 'repeat_outcome', repeat_outcome, count(*) FROM {from_files(pairs)}
+        WHERE repeat_outcome IS NOT NULL GROUP BY ALL
+        UNION ALL
+        SELECT shadow, 'repeat_comparison', repeat_comparison, count(*) FROM {from_files(pairs)}
+        WHERE repeat_outcome IS NOT NULL AND len(fault_cohorts) = 0 GROUP BY ALL
+        """  # noqa: S608  our own file names, quoted
+    ).fetchall()
+    for shadow, kind, word, count in counted:
+        sums.add_to_shadow(shadow, kind, word, count)
+    cursor = connection.execute(
+        f"""
+        SELECT shadow, coalesce(unit_hash, exchange_id), CAST(sum(w) AS BIGINT),
+            CAST(coalesce(sum(w) FILTER (comparison = 'mismatch'), 0) AS BIGINT),
+            CAST(coalesce(sum(w) FILTER (repeat_comparison = 'mismatch'), 0) AS BIGINT)
+        FROM (SELECT *, round(1 / sample_prob)::BIGINT AS w FROM {from_files(pairs)})
+        WHERE {PAIRED_SQL} AND len(fault_cohorts) = 0
+        GROUP BY ALL
+        """  # noqa: S608  our own file names, quoted
+    )
+    while rows := cursor.fetchmany(10_000):
+        for shadow, cluster, paired, raw, noise in rows:
+            sums.add_noise(shadow, cluster, (paired, raw, noise))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,20 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 from proxy.analysis.compare import EXCHANGE_LOST, SENT, hide
+from proxy.analysis.noise import Repeated, noise_of
 from proxy.analysis.sums import Kind, Sums, kind_of_exchange
 from proxy.analyst.presentation import Presentation, assignments_json, differences_json, json_text, metrics_json
 from proxy.exchange.parquet import EXCHANGES, PAIRS, Batch
 from proxy.exchange.records import Exchange, Leg
+from proxy.plan.repeating import is_repeat
 from proxy.predictions.compare import Comparison
 from proxy.predictions.rules import Compare
 
 WORKER_LOST: Final = "worker_lost"
-# The analyst does not sample yet: every row stands for itself.
+# Exchanges and legs are all written, so every row stands for itself; what is sampled is the comparing of pairs.
 SAMPLE_PROB: Final = 1.0
 NO_EXCHANGE: Final = -1
+_NO_REPEAT: Final = (None, None, None, None)
 
 _NAN: Final = math.nan
 # Where they stand in a row of `exchanges`.
@@ -38,17 +41,23 @@ class PairKind(NamedTuple):
     outcome: str
     comparison: str
     counted: bool
+    repeat_outcome: str = ""
+    repeat_comparison: str = ""
 
 
 class Rows:
     """The rows of one batch of the log, for both tables, and what they count as."""
 
-    def __init__(self, presentation: Presentation, now_s: float) -> None:
+    def __init__(self, presentation: Presentation, now_s: float, sample_prob: float = 1.0) -> None:
         self.exchanges = Batch(EXCHANGES)
         self.pairs = Batch(PAIRS)
         self._presentation = presentation
         self._now_s = now_s
         self._keeps_all = presentation.bodies >= 1.0
+        # Of a pair being compared.
+        self._sample_prob = sample_prob
+        # By shadow and cluster: pairs with a repeat, disagreements, and those of the primary with itself.
+        self._noise: Counter[tuple[str, str, tuple[int, int, int]]] = Counter()
         # Of exchanges with shadows: the code of the template, and the bodies as they may be shown.
         self._shown: dict[str, tuple[int, str | None, str | None]] = {}
         # By the code of the template, like the templates themselves.
@@ -84,7 +93,16 @@ class Rows:
             ),
         )
 
-    def add_pair(self, x: Exchange, leg: Leg, verdict: Comparison, rules: Compare) -> None:
+    def add_repeat(self, x: Exchange, leg: Leg) -> None:
+        """Add the row of a repeat leg; what it says of noise stands in the rows of pairs."""
+        shown = self._shown.get(x.exchange_id)
+        if shown is None:
+            shown = self._shown[x.exchange_id] = (self._exchange_code(x, x.logging_errors), None, None)
+        self._add_leg(x, leg, shown[0])
+
+    def add_pair(
+        self, x: Exchange, leg: Leg, verdict: Comparison, rules: Compare, repeated: Repeated | None = None
+    ) -> None:
         """Add the row of a shadow leg, and that of its pair."""
         exchange_id = x.exchange_id
         shown = self._shown.get(exchange_id)
@@ -106,9 +124,19 @@ class Rows:
                 shadow_response = show(leg.response, leg.response_encoding)
         else:
             request = primary_response = shadow_response = None
+        repeat_latency_s, repeat_metrics, repeat_differences = _NAN, None, None
+        if repeated is not None:
+            repeat_latency_s = repeated.leg.latency_s
+            repeat_metrics = metrics_json(repeated.verdict.metrics)
+            if self._presentation.redaction.pointers:
+                hide(repeated.verdict, self._presentation.redaction)
+            repeat_differences = differences_json(repeated.verdict.differences)
+            counts = noise_of(verdict, repeated)
+            if counts is not None and not x.fault_cohorts:
+                self._noise[leg.shadow, x.unit_hash or exchange_id, counts] += 1
         self.pairs.rows.append(
             (
-                self._pair_code(x, leg, verdict, code, rules),
+                self._pair_code(x, leg, verdict, code, rules, repeated),
                 exchange_id,
                 x.request_id,
                 exchange_id,
@@ -124,12 +152,17 @@ class Rows:
                 request,
                 primary_response,
                 shadow_response,
+                repeat_latency_s,
+                repeat_metrics,
+                repeat_differences,
             ),
         )
 
     def add_orphan(self, leg: Leg, rules: Compare) -> None:
         """Add the rows of a leg whose exchange never came."""
         code, _ = self._add_leg(None, leg, NO_EXCHANGE)
+        if is_repeat(leg.shadow):
+            return
         verdict = Comparison("incomparable", EXCHANGE_LOST, "")
         self.pairs.rows.append(
             (
@@ -149,6 +182,9 @@ class Rows:
                 None,
                 None,
                 None,
+                _NAN,
+                None,
+                None,
             )
         )
 
@@ -161,6 +197,13 @@ class Rows:
             sums.add_to_shadow(kind.shadow, "outcome", kind.outcome, count)
             if kind.counted:
                 sums.add_to_shadow(kind.shadow, "comparison", kind.comparison, count)
+            if kind.repeat_outcome:
+                sums.add_to_shadow(kind.shadow, "repeat_outcome", kind.repeat_outcome, count)
+                if kind.counted:
+                    sums.add_to_shadow(kind.shadow, "repeat_comparison", kind.repeat_comparison, count)
+        weight = round(1 / self._sample_prob)
+        for (shadow, cluster, counts), times in self._noise.items():
+            sums.add_noise(shadow, cluster, counts, weight * times)
 
     def pair_counts(self) -> list[tuple[PairKind, int]]:
         """How many pairs there are of each kind."""
@@ -294,11 +337,12 @@ class Rows:
         if code is not None:
             return code
         self._kinds.append(Kind())
+        repeats = is_repeat(leg.shadow)
         return self.exchanges.add_template(
             key,
             (
-                "shadow",
-                leg.shadow,
+                "repeat" if repeats else "shadow",
+                None if repeats else leg.shadow,
                 x and x.route,
                 x and x.config_version,
                 assignments_json(x.assignments if x else []),
@@ -327,13 +371,26 @@ class Rows:
             ),
         )
 
-    def _pair_code(self, x: Exchange | None, leg: Leg, verdict: Comparison, leg_code: int, rules: Compare) -> int:
-        key = (leg_code, verdict.comparator, verdict.outcome, verdict.reason, rules.absolute, rules.relative)
+    def _pair_code(
+        self,
+        x: Exchange | None,
+        leg: Leg,
+        verdict: Comparison,
+        leg_code: int,
+        rules: Compare,
+        repeated: Repeated | None = None,
+    ) -> int:
+        again = None
+        if repeated is not None:
+            again = (repeated.leg.outcome, repeated.verdict.outcome, repeated.verdict.reason, repeated.leg.status)
+        key = (leg_code, verdict.comparator, verdict.outcome, verdict.reason, rules.absolute, rules.relative, again)
         code = self.pairs.templates.get(key)
         if code is not None:
             return code
         counted = x is None or not x.fault_cohorts
-        self._pair_kinds.append(PairKind(leg.shadow, leg.outcome, verdict.outcome, counted))
+        self._pair_kinds.append(
+            PairKind(leg.shadow, leg.outcome, verdict.outcome, counted, *(again[:2] if again is not None else ()))
+        )
         return self.pairs.add_template(
             key,
             (
@@ -359,7 +416,8 @@ class Rows:
                 x and x.error_type,
                 leg.error_type,
                 json_text([*(x.logging_errors if x else ()), *(f"shadow_{word}" for word in leg.logging_errors)]),
-                SAMPLE_PROB,
+                self._sample_prob,
+                *(again or _NO_REPEAT),
             ),
         )
 

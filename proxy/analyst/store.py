@@ -18,6 +18,7 @@ from proxy.analysis.sums import Sums, decode_arm, encode_arm
 from proxy.analyst.joins import EarlyLeg, Joins, Waiting
 from proxy.errors import StateError
 from proxy.exchange.records import Exchange, Leg
+from proxy.plan.repeating import is_repeat
 
 FILE: Final = "analyst.db"
 _SCHEMA: Final = """
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS segments (name TEXT PRIMARY KEY, position INTEGER NOT
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS waiting (exchange_id TEXT PRIMARY KEY, shadows TEXT NOT NULL, expires_s REAL NOT NULL,
     record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS held (exchange_id TEXT, shadow TEXT, record BLOB NOT NULL, PRIMARY KEY (exchange_id, shadow));
 CREATE TABLE IF NOT EXISTS early (exchange_id TEXT, shadow TEXT, expires_s REAL NOT NULL, record BLOB NOT NULL,
     PRIMARY KEY (exchange_id, shadow));
 CREATE TABLE IF NOT EXISTS lost (exchange_id TEXT, shadow TEXT, until_s REAL NOT NULL,
@@ -35,6 +37,7 @@ CREATE TABLE IF NOT EXISTS arms (origin TEXT, experiment TEXT, epoch INTEGER, ar
     PRIMARY KEY (origin, experiment, epoch, arm));
 CREATE TABLE IF NOT EXISTS shadows (origin TEXT, shadow TEXT, kind TEXT, word TEXT, count INTEGER NOT NULL,
     PRIMARY KEY (origin, shadow, kind, word)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS noise (origin TEXT, shadow TEXT, sums BLOB NOT NULL, PRIMARY KEY (origin, shadow));
 CREATE TABLE IF NOT EXISTS retired (partition TEXT PRIMARY KEY, batch INTEGER NOT NULL) WITHOUT ROWID;
 COMMIT;
 """
@@ -77,6 +80,7 @@ class Store:
         # What the database holds, so that a commit writes only what changed.
         self._segments: dict[str, tuple[int, int]] = {}
         self._waiting: dict[str, int] = {}
+        self._held: set[tuple[str, str]] = set()
         self._early: set[tuple[str, str]] = set()
         self._lost: set[tuple[str, str]] = set()
         self._shadows: dict[tuple[str, str, str], int] = {}
@@ -88,18 +92,19 @@ class Store:
         state = State(batch=batch or 0, is_new=batch is None, sums=read_sums(self._connection, LIVE))
         for name, position, damaged in query("SELECT name, position, damaged FROM segments"):
             state.segments[name] = Position(position, damaged)
+        held: dict[str, list[Leg]] = {}
+        for exchange_id, record in query("SELECT exchange_id, record FROM held ORDER BY rowid"):
+            held.setdefault(exchange_id, []).append(_decode_leg(record))
         for shadows, expires_s, record in query("SELECT shadows, expires_s, record FROM waiting ORDER BY rowid"):
             exchange = _decode_exchange(record)
-            state.joins.restore_waiting(Waiting(exchange, msgspec.json.decode(shadows, type=list[str]), expires_s))
+            waiting = Waiting(exchange, msgspec.json.decode(shadows, type=list[str]), expires_s)
+            waiting.holds = is_repeat(exchange.shadows[-1])
+            state.joins.restore_waiting(waiting, held.get(exchange.exchange_id, ()))
         for expires_s, record in query("SELECT expires_s, record FROM early ORDER BY rowid"):
             state.joins.restore_early(EarlyLeg(_decode_leg(record), expires_s))
         for exchange_id, shadow, until_s in query("SELECT exchange_id, shadow, until_s FROM lost"):
             state.joins.lost[exchange_id, shadow] = until_s
-        self._segments = {name: (at.position, at.damaged) for name, at in state.segments.items()}
-        self._waiting = {key: len(waiting.shadows) for key, waiting in state.joins.waiting.items()}
-        self._early = set(state.joins.early)
-        self._lost = set(state.joins.lost)
-        self._shadows = dict(state.sums.shadows)
+        self._remember(state)
         return state
 
     def commit(self, state: State) -> None:
@@ -117,15 +122,20 @@ class Store:
         state.batch += 1
         state.is_new = False
         state.sums.touched.clear()
-        self._segments = {name: (at.position, at.damaged) for name, at in state.segments.items()}
-        self._waiting = {key: len(waiting.shadows) for key, waiting in state.joins.waiting.items()}
-        self._early = set(state.joins.early)
-        self._lost = set(state.joins.lost)
-        self._shadows = dict(state.sums.shadows)
+        state.sums.touched_noise.clear()
+        self._remember(state)
 
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+
+    def _remember(self, state: State) -> None:
+        self._segments = {name: (at.position, at.damaged) for name, at in state.segments.items()}
+        self._waiting = {key: len(waiting.shadows) for key, waiting in state.joins.waiting.items()}
+        self._held = set(_held(state.joins))
+        self._early = set(state.joins.early)
+        self._lost = set(state.joins.lost)
+        self._shadows = dict(state.sums.shadows)
 
     def _write_segments(self, state: State) -> None:
         now = {name: (at.position, at.damaged) for name, at in state.segments.items()}
@@ -145,6 +155,12 @@ class Store:
             if self._waiting.get(key) != len(waiting.shadows)
         ]
         many("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", changed)
+        held = _held(joins)
+        many("DELETE FROM held WHERE exchange_id = ? AND shadow = ?", list(self._held - held.keys()))
+        many(
+            "INSERT OR REPLACE INTO held VALUES (?, ?, ?)",
+            [(*key, _encode(leg)) for key, leg in held.items() if key not in self._held],
+        )
         many("DELETE FROM early WHERE exchange_id = ? AND shadow = ?", list(self._early - joins.early.keys()))
         legs = [
             (*key, joins.early[key].expires_s, _encode(joins.early[key].leg))
@@ -156,6 +172,7 @@ class Store:
 
     def _write_sums(self, sums: Sums) -> None:
         _write_arms(self._connection, LIVE, sums, sums.touched)
+        _write_noise(self._connection, LIVE, sums, sums.touched_noise)
         changed = [(LIVE, *key, count) for key, count in sums.shadows.items() if self._shadows.get(key) != count]
         self._connection.executemany("INSERT OR REPLACE INTO shadows VALUES (?, ?, ?, ?, ?)", changed)
 
@@ -181,6 +198,7 @@ class Retirement:
             total = read_sums(connection, RETIRED)
             total.merge(sums)
             _write_arms(connection, RETIRED, total, set(total.arms))
+            _write_noise(connection, RETIRED, total, set(total.noise))
             rows = [(RETIRED, *key, count) for key, count in total.shadows.items()]
             connection.executemany("INSERT OR REPLACE INTO shadows VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -224,7 +242,21 @@ def read_sums(connection: sqlite3.Connection, origin: str) -> Sums:
     shadows = connection.execute("SELECT shadow, kind, word, count FROM shadows WHERE origin = ?", (origin,))
     for shadow, kind, word, count in shadows:
         sums.shadows[shadow, kind, word] = count
+    # A database of an earlier version, which nobody has opened for writing yet, has no such table.
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'noise'").fetchone() is not None:
+        for shadow, data in connection.execute("SELECT shadow, sums FROM noise WHERE origin = ?", (origin,)):
+            sums.noise[shadow] = decode_arm(data)
     return sums
+
+
+def _held(joins: Joins) -> dict[tuple[str, str], Leg]:
+    """The legs that wait for others of their exchange."""
+    return {
+        (exchange_id, leg.shadow): leg
+        for exchange_id, waiting in joins.waiting.items()
+        if waiting.holds
+        for leg in waiting.held
+    }
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -246,3 +278,8 @@ def _batch(connection: sqlite3.Connection) -> int | None:
 def _write_arms(connection: sqlite3.Connection, origin: str, sums: Sums, keys: set[tuple[str, int, str]]) -> None:
     rows = [(origin, *key, encode_arm(sums.arms[key])) for key in keys]
     connection.executemany("INSERT OR REPLACE INTO arms VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def _write_noise(connection: sqlite3.Connection, origin: str, sums: Sums, shadows: set[str]) -> None:
+    rows = [(origin, shadow, encode_arm(sums.noise[shadow])) for shadow in shadows]
+    connection.executemany("INSERT OR REPLACE INTO noise VALUES (?, ?, ?)", rows)

@@ -9,6 +9,7 @@ import numpy as np
 
 from proxy.analysis.observations import LATENCY_QUANTILES, ClusterSums, OutputRow, PathRow, ShadowData
 from proxy.analyst.table_experiments import floats, quantile_functions, timeline
+from proxy.analyst.table_noise import read_noise
 from proxy.stats.quantiles import QuantileFunction
 
 # A table longer than this is not read by anyone; the log has the rest.
@@ -18,6 +19,8 @@ BINS_PER_DECADE: Final = 4
 
 MINE: Final = "shadow = $shadow"
 USABLE: Final = f"{MINE} AND NOT faulted"
+# Every pair has its row, with statuses and times; only what comes of comparing is a sample and has weights.
+UNWEIGHTED: Final = "(SELECT * REPLACE (1.0::DOUBLE AS w) FROM pair)"
 # Latencies compare only where both sides gave a complete answer.
 TIMED: Final = f"{USABLE} AND outcome = 'sent' AND delta_s IS NOT NULL"
 # What the operator ignores is no difference. That both failed says nothing about the models, and is no comparison.
@@ -44,7 +47,7 @@ def _counts(con: duckdb.DuckDBPyConnection, key: str, where: str, only: dict[str
 def _shadow(con: duckdb.DuckDBPyConnection, name: str) -> ShadowData:
     only = {"shadow": name}
     outcomes = _counts(con, "outcome", MINE, only)
-    found = quantile_functions(con, keys="shadow", value="delta_s", table="pair", where=TIMED, parameters=only)
+    found = quantile_functions(con, keys="shadow", value="delta_s", table=UNWEIGHTED, where=TIMED, parameters=only)
     delta = found.get((name,))
     latencies = con.execute(
         f"""SELECT quantile_disc(primary_latency_s, {list(LATENCY_QUANTILES)}),
@@ -84,7 +87,14 @@ def _shadow(con: duckdb.DuckDBPyConnection, name: str) -> ShadowData:
             con, series="comparison", count="sum(w)", table="pair", where=COMPARED, parameters=dict(only)
         ),
         max_abs=_max_abs(con, only, [row.output for row in outputs[:3]]),
+        noise=read_noise(con, name),
+        least_prob=_least_prob(con, only),
     )
+
+
+def _least_prob(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> float:
+    row = con.execute(f"SELECT 1 / max(w) FROM pair WHERE {MINE}", only).fetchone()  # noqa: S608
+    return row[0] if row and row[0] else 1.0
 
 
 def _clusters(
@@ -95,10 +105,10 @@ def _clusters(
     columns: dict[str, Any] = con.execute(
         f"""SELECT route, cluster,
             sum(w) FILTER (comparison = 'mismatch' OR {AGREEING}) AS compared, sum(w) FILTER ({AGREEING}) AS matches,
-            sum(w) FILTER ({timed}) AS timed, sum(w * delta_s) FILTER ({timed}) AS delta_s,
-            sum(w) FILTER ({timed} AND delta_s <= $median) AS delta_below,
-            sum(w) FILTER ({both} AND primary_status >= 500 AND shadow_status < 500) AS primary_failed,
-            sum(w) FILTER ({both} AND primary_status < 500 AND shadow_status >= 500) AS shadow_failed
+            count(*) FILTER ({timed}) AS timed, sum(delta_s) FILTER ({timed}) AS delta_s,
+            count(*) FILTER ({timed} AND delta_s <= $median) AS delta_below,
+            count(*) FILTER ({both} AND primary_status >= 500 AND shadow_status < 500) AS primary_failed,
+            count(*) FILTER ({both} AND primary_status < 500 AND shadow_status >= 500) AS shadow_failed
         FROM pair WHERE {USABLE} GROUP BY route, cluster ORDER BY route, cluster""",  # noqa: S608
         {**only, "median": delta.at(0.5) if delta else 0.0},
     ).fetchnumpy()
@@ -117,26 +127,31 @@ def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[Outp
     """
     rows = con.execute(
         f"""WITH entry AS (
-            SELECT id, route, unnest(map_entries(metrics)) AS e FROM pair WHERE {COMPARED} AND metrics IS NOT NULL),
+            SELECT id, route, w, unnest(map_entries(metrics)) AS e FROM pair WHERE {COMPARED} AND metrics IS NOT NULL),
         measured AS (
-            SELECT id, route, regexp_replace(e.key, '\\.[^.]*$', '') AS output,
+            SELECT id, route, w, regexp_replace(e.key, '\\.[^.]*$', '') AS output,
                    max(e.value) FILTER (suffix(e.key, '.max_abs')) AS max_abs,
                    max(e.value) FILTER (suffix(e.key, '.label_flips')) AS flips
             FROM entry WHERE contains(e.key, '.') GROUP BY ALL),
         differing AS (
-            SELECT DISTINCT id, route, CASE WHEN d.path = '/predictions' OR prefix(d.path, '/predictions/') THEN 'predictions'
+            SELECT DISTINCT id, route, w, CASE WHEN d.path = '/predictions' OR prefix(d.path, '/predictions/') THEN 'predictions'
                                 ELSE regexp_extract(d.path, '^/outputs/([^/]*)', 1) END AS output
-            FROM (SELECT id, route, unnest(differences) AS d FROM pair WHERE {COMPARED} AND comparison = 'mismatch')),
+            FROM (SELECT id, route, w, unnest(differences) AS d FROM pair WHERE {COMPARED} AND comparison = 'mismatch')),
         found AS (
-            SELECT output, route, max_abs, flips, 0 AS differs FROM measured UNION ALL
-            SELECT output, route, NULL, NULL, 1 FROM differing SEMI JOIN measured USING (output)),
-        compared AS (SELECT route, count(*) AS n FROM pair WHERE {COMPARED} GROUP BY route),
+            SELECT output, route, w, max_abs, flips, 0 AS differs FROM measured UNION ALL
+            SELECT output, route, w, NULL, NULL, 1 FROM differing SEMI JOIN measured USING (output)),
+        ranked AS (
+            SELECT output, max_abs, sum(w) OVER (PARTITION BY output ORDER BY max_abs) AS below,
+                   sum(w) OVER (PARTITION BY output) AS total
+            FROM measured WHERE isfinite(max_abs)),
+        middle AS (SELECT output, min(max_abs) AS median FROM ranked WHERE below >= total / 2 GROUP BY output),
+        compared AS (SELECT route, sum(w) AS n FROM pair WHERE {COMPARED} GROUP BY route),
         whole AS (
             SELECT output, sum(n)::BIGINT AS pairs
             FROM (SELECT DISTINCT output, route FROM found) JOIN compared USING (route) GROUP BY output)
-        SELECT output, any_value(pairs), sum(differs)::BIGINT, coalesce(sum(flips), 0),
-               max(max_abs) FILTER (isfinite(max_abs)), quantile_disc(max_abs, 0.5) FILTER (isfinite(max_abs))
-        FROM found JOIN whole USING (output)
+        SELECT output, any_value(pairs), sum(differs * w)::BIGINT, coalesce(sum(flips * w), 0),
+               max(max_abs) FILTER (isfinite(max_abs)), any_value(median)
+        FROM found JOIN whole USING (output) LEFT JOIN middle USING (output)
         GROUP BY output ORDER BY 3 DESC, 4 DESC, 5 DESC NULLS LAST, 1 LIMIT {WORST}""",  # noqa: S608
         only,
     ).fetchall()
@@ -146,11 +161,13 @@ def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[Outp
 def _paths(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[PathRow, ...]:
     rows = con.execute(
         f"""WITH entry AS (
-            SELECT id, unnest(differences) AS d
+            SELECT id, w, unnest(differences) AS d
             FROM pair WHERE {USABLE} AND comparison = 'mismatch')
-        SELECT coalesce(d.path, ''), coalesce(d.kind, ''), count(DISTINCT id),
-               coalesce(any_value(d.primary_value), ''), coalesce(any_value(d.shadow_value), '')
-        FROM entry GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {WORST}""",  # noqa: S608
+        SELECT path, kind, sum(w)::BIGINT, any_value(ours), any_value(theirs)
+        FROM (SELECT id, any_value(w) AS w, coalesce(d.path, '') AS path, coalesce(d.kind, '') AS kind,
+                     coalesce(any_value(d.primary_value), '') AS ours, coalesce(any_value(d.shadow_value), '') AS theirs
+              FROM entry GROUP BY ALL)
+        GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {WORST}""",  # noqa: S608
         only,
     ).fetchall()
     return tuple(PathRow(*row) for row in rows)
@@ -159,10 +176,11 @@ def _paths(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[PathRo
 def _max_abs(con: duckdb.DuckDBPyConnection, only: dict[str, str], outputs: list[str]) -> dict[str, dict[float, int]]:
     """For each output the number of pairs by order of magnitude of the largest difference; exact zeros under 0."""
     rows = con.execute(
-        f"""WITH entry AS (SELECT unnest(map_entries(metrics)) AS e FROM pair WHERE {COMPARED} AND metrics IS NOT NULL)
+        f"""WITH entry AS (
+            SELECT w, unnest(map_entries(metrics)) AS e FROM pair WHERE {COMPARED} AND metrics IS NOT NULL)
         SELECT regexp_replace(e.key, '\\.max_abs$', ''),
                CASE WHEN e.value > 0 THEN pow(10, floor(log10(e.value) * {BINS_PER_DECADE}) / {BINS_PER_DECADE}) ELSE 0 END,
-               count(*)
+               sum(w)::BIGINT
         FROM entry WHERE suffix(e.key, '.max_abs') AND isfinite(e.value) GROUP BY 1, 2 ORDER BY 1, 2""",  # noqa: S608
         only,
     ).fetchall()

@@ -67,6 +67,10 @@ PAIR_COLUMNS: Final = {
     "shadow_latency_s": "DOUBLE",
     "latency_delta_s": "DOUBLE",
     "sample_prob": "DOUBLE",
+    "repeat_outcome": "VARCHAR",
+    "repeat_comparison": "VARCHAR",
+    "repeat_reason": "VARCHAR",
+    "repeat_differences": "STRUCT(path VARCHAR, kind VARCHAR, primary_value VARCHAR, shadow_value VARCHAR)[]",
     "ts": "TIMESTAMP",
 }
 
@@ -221,7 +225,8 @@ def _load_pairs(con: duckdb.DuckDBPyConnection, files: list[str], selection: Sel
                primary_latency_s, shadow_latency_s,
                CASE WHEN {FELL_BACK} THEN NULL
                     ELSE coalesce(latency_delta_s, shadow_latency_s - primary_latency_s) END AS delta_s,
-               1 / coalesce(nullif(sample_prob, 0), 1) AS w, epoch(ts) AS ts
+               1 / coalesce(nullif(sample_prob, 0), 1) AS w, epoch(ts) AS ts,
+               repeat_outcome, repeat_comparison, repeat_reason, coalesce(repeat_differences, []) AS repeat_differences
         FROM {source} WHERE {where}""",  # noqa: S608
         parameters,
     )

@@ -76,8 +76,10 @@ def command(  # noqa: PLR0913 - one parameter for each option
         weigh(head, caller, plan.trust.trusts)
     forced = read_forced(plan, head, caller, time.time()) if asks(head, plan) else None
     told = explain(plan, head, UNSENT, body=_read_body(body, head), unit=unit, forced=forced)
-    if any(shadow.threshold is not None for route in plan.routes for shadow in route.shadows):
-        told.sections.append(("note", ["shadows by exchange are sampled by the id that a real request will be given"]))
+    shadows = [shadow for route in plan.routes for shadow in route.shadows]
+    if any(shadow.threshold is not None or shadow.repeat for shadow in shadows):
+        note = "shadows by exchange are sampled by the id that a real request will be given"
+        told.sections.append(("note", [note + (", repeats too" if any(shadow.repeat for shadow in shadows) else "")]))
     _show(told, as_json=as_json)
 
 

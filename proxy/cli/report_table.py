@@ -27,6 +27,7 @@ from proxy.analysis.sentences import (
     percent,
     probability,
 )
+from proxy.cli.report_noise import FIELD_HEADER, NOISE_HEADER, field_rows, noise_rows
 from proxy.stats.estimate import Estimate
 
 VERDICT_STYLES = {"better": "green", "worse": "red", "withheld": "yellow"}
@@ -142,6 +143,10 @@ def _print_shadow(result: ShadowResult, console: Console) -> None:
             for o in result.outputs[:MOST_ROWS]
         ]
         _put(console, _table(["output", "compared", "differing", "label flips", "largest difference"], rows))
+    if result.noise is not None:
+        _put(console, _table(NOISE_HEADER, list(noise_rows(result.noise, MOST_ROWS))))
+        if result.noise.fields:
+            _put(console, _table(FIELD_HEADER, list(field_rows(result.noise, MOST_ROWS))))
     if result.paths:
         rows = [
             [p.path or "/", p.kind, count(p.pairs), p.primary_value, p.shadow_value] for p in result.paths[:MOST_ROWS]

@@ -107,6 +107,16 @@ def _sections(status: dict[str, Any]) -> Iterator[Text | Table]:
                 for name, s in status["shadows"].items()
             ],
         )
+    repeated = {name: s for name, s in status["shadows"].items() if s.get("repeat")}
+    if repeated:
+        yield _table(
+            ("asked twice for", "share", "with itself"),
+            [(name, f"{s['repeat']:.1%}", _pairs(s["repeat_comparisons"])) for name, s in repeated.items()],
+        )
+    if status.get("repeats"):
+        yield _table(
+            ("asked twice", "outcomes"), [(upstream, _pairs(found)) for upstream, found in status["repeats"].items()]
+        )
     if status["faults"]["faults"]:
         yield _table(
             ("fault", "kind", "dose", "state", "left"),
@@ -141,6 +151,9 @@ def _tail(status: dict[str, Any]) -> Text:
     else:
         lag = "unknown" if analyst["lag_s"] is None else f"{analyst['lag_s']:.1f} s"
         line += f"; analyst: {analyst['state']}, pid {analyst['pid'] or '-'}, lag {lag}, restarts {analyst['restarts']}"
+        share = analyst.get("sample_prob")
+        if share is not None and 0 < share < 1:
+            line += f", behind: compares {share:.1%} of the pairs"
     if not faults["armed"]:
         line += "; faults: KILLED"
     return plain(line)

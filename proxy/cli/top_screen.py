@@ -82,12 +82,17 @@ def _upstreams(view: View, names: int) -> Table:
 
 
 def _shadows(view: View, names: int) -> Table:
-    table = _table(names, "shadow", "upstream", "legs/s", "in flight", "agree", "lost/s")
+    repeats = any(row.with_itself is not None for row in view.shadows)
+    table = _table(
+        names, "shadow", "upstream", "legs/s", "in flight", "agree", *(["itself"] if repeats else []), "lost/s"
+    )
     for row in view.shadows:
         lost = ", ".join(f"{outcome} {number(rate)}" for outcome, rate in row.lost.items())
         table.add_row(
             plain(row.name), plain(row.upstream), number(row.rate), f"{row.in_flight:.0f}",
-            "-" if row.agreement is None else f"{row.agreement:.1%}", Text(plain(lost or "-").plain, "yellow" if lost else ""),
+            "-" if row.agreement is None else f"{row.agreement:.1%}",
+            *(["-" if row.with_itself is None else f"{row.with_itself:.1%}"] if repeats else []),
+            Text(plain(lost or "-").plain, "yellow" if lost else ""),
         )  # fmt: skip
     return table
 
@@ -109,6 +114,9 @@ def _tail(view: View) -> Text:
     else:
         lag = "unknown" if analyst["lag_s"] is None else f"{analyst['lag_s']:.1f} s"
         text = Text.assemble("analyst ", plain(analyst["state"]), f", lag {lag}")
+        share = analyst.get("sample_prob")
+        if share is not None and 0 < share < 1:
+            text.append(f", compares {share:.1%} of pairs", "yellow")
     for what, rates in (("refused", view.rejected), ("dropped", view.dropped)):
         if rates:
             listed = ", ".join(f"{name} {number(rate)}/s" for name, rate in rates.items())

@@ -42,7 +42,8 @@ class UpstreamRow:
 class ShadowRow:
     """One shadow; `lost` are the rates of what was sampled and not answered, by outcome.
 
-    `agreement` is over the pairs of the window, or over all where it has none.
+    `agreement` is over the pairs of the window, or over all where it has none; `with_itself` is that of the primary
+    with its own second answer, over all, and None where nothing is repeated.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ShadowRow:
     lost: dict[str, float]
     in_flight: float
     agreement: float | None
+    with_itself: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,6 @@ def _shadows(rates: Rates) -> list[ShadowRow]:
         compared = rates.by("comparisons", "comparison", shadow=name)
         if not any(compared.values()):
             compared = shadow["comparisons"]  # the analyst compares every two seconds: none just now is not none
-        judged = sum(compared.get(word, 0.0) for word in ("match", "ignored", "mismatch"))
         rows.append(
             ShadowRow(
                 name=name,
@@ -184,10 +185,16 @@ def _shadows(rates: Rates) -> list[ShadowRow]:
                 rate=sum(outcomes.values()),
                 lost=_moving({outcome: rate for outcome, rate in outcomes.items() if outcome != _SENT}),
                 in_flight=rates.gauge("shadows_in_flight", shadow=name) or 0.0,
-                agreement=1.0 - compared.get("mismatch", 0.0) / judged if judged else None,
+                agreement=_agreement(compared),
+                with_itself=_agreement(shadow.get("repeat_comparisons", {})),
             )
         )
     return rows
+
+
+def _agreement(compared: dict[str, float]) -> float | None:
+    judged = sum(compared.get(word, 0.0) for word in ("match", "ignored", "mismatch"))
+    return 1.0 - compared.get("mismatch", 0.0) / judged if judged else None
 
 
 def _workers(rates: Rates) -> list[WorkerRow]:
@@ -221,7 +228,7 @@ def _analyst(rates: Rates) -> dict[str, Any] | None:
     analyst = rates.after.status["analyst"]
     if analyst is None:
         return None
-    return {key: analyst[key] for key in ("pid", "state", "lag_s", "lag_bytes", "restarts")}
+    return {key: analyst.get(key) for key in ("pid", "state", "lag_s", "lag_bytes", "restarts", "sample_prob")}
 
 
 def _notes(status: dict[str, Any]) -> list[str]:

@@ -96,6 +96,13 @@ def _warn_shadows(config: Config, root: View) -> None:
             )
         if shadow.max_inflight < shadow.max_body:
             view["max_inflight"].warn("smaller than max_body, so the largest bodies are never copied")
+        if shadow.repeat > 0:
+            routes = [route for route in config.routes if name in route.shadows]
+            if routes and all(route.idempotent is False for route in routes):
+                view["repeat"].warn("has no effect, none of its routes is idempotent, so nothing is sent twice")
+            elif not config.analyst or not config.log.enabled:
+                off = "log.enabled" if not config.log.enabled else "analyst"
+                view["repeat"].warn(f"asks the primary twice for nothing, nobody compares while {off} is off")
 
 
 def _warn_telemetry(config: Config, root: View) -> None:

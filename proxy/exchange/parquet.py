@@ -174,6 +174,13 @@ PAIRS: Final = Layout(
         row      shadow_response        VARCHAR
         template logging_errors         VARCHAR[]
         template sample_prob            DOUBLE
+        template repeat_outcome         VARCHAR
+        template repeat_comparison      VARCHAR
+        template repeat_reason          VARCHAR
+        template repeat_status          SMALLINT
+        row      repeat_latency_s       DOUBLE
+        row      repeat_metrics         MAP(VARCHAR, DOUBLE)
+        row      repeat_differences     DIFFERENCES
     """),
 )
 
@@ -322,8 +329,13 @@ def from_files(files: Sequence[Path]) -> str:
 
 def has_column(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], name: str) -> bool:
     """Whether any of these parts has this column; those of an older version may not."""
+    return name in columns_of(connection, files)
+
+
+def columns_of(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> set[str]:
+    """The columns that any of these parts has."""
     described = connection.execute(f"DESCRIBE SELECT * FROM {from_files(files)}").fetchall()  # noqa: S608
-    return any(row[0] == name for row in described)
+    return {row[0] for row in described}
 
 
 def _escape_glob(text: str) -> str:

@@ -56,11 +56,13 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
 
     `response` holds the bytes as the caller got them (still encoded), up to the capture limit, or
     None with a reason in `logging_errors` ("response_too_large", "response_not_captured",
-    "response_incomplete", and the same for the request, or "request_shed"). `shadows` names the legs that will report
-    for this exchange. `faults` were applied to it; `fault_cohorts` are the faults whose cohort its
-    unit belongs to while they last and wash out, applied here or not. `trace_parent` is what the caller's
-    `traceparent` says behind the trace: the span it was made in and the flags. `tries` are listed where
-    there were several, or where the times of the one do not follow from the rest (a delay was injected).
+    "response_incomplete", and the same for the request, or "request_shed"). `shadows` names the legs that
+    will report for this exchange; if its upstream was asked a second time, the last of them is that
+    repeat, `repeat:<upstream>`. `faults` were applied to it; `fault_cohorts` are the faults whose cohort
+    its unit belongs to while they last and wash out, applied here or not. `trace_parent` is what the
+    caller's `traceparent` says behind the trace: the span it was made in and the flags. `tries` are listed
+    where there were several, or where the times of the one do not follow from the rest (a delay was
+    injected).
 
     `upstream` is the one that was decided on, whose arm the unit belongs to. Where it failed and a
     fallback was asked, `served_by` names that one, `fallback_reason` is the arm's failure (an error
@@ -109,10 +111,10 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
 
 
 class Leg(msgspec.Struct, array_like=True, tag="l", gc=False):
-    """How one shadow leg of an exchange ended; `outcome` is one of `SHADOW_OUTCOMES`.
+    """How one leg of an exchange ended, a shadow's or a repeat; `outcome` is one of `SHADOW_OUTCOMES`.
 
-    `status` is 0 when no complete answer came. `latency_s` runs from the start of the leg to its
-
+    `shadow` is the name of the shadow, or `repeat:<upstream>`, which no shadow can be called. `status` is 0 when no
+    complete answer came. `latency_s` runs from the start of the leg to its end.
     """
 
     exchange_id: str

@@ -11,6 +11,7 @@ import resource
 from typing import Final
 
 from proxy.plan.data import Plan
+from proxy.plan.repeating import repeats_of
 
 # The log, the control socket, listeners, the loop itself; and connections that are closing.
 RESERVE: Final = 128
@@ -33,7 +34,7 @@ def raise_limit() -> int:
 def descriptors_needed(plan: Plan) -> int:
     """How many descriptors everything but the callers of a worker may take."""
     upstreams = sum(upstream.max_connections for upstream in plan.upstreams.values())
-    shadows = sum(shadow.max_concurrency for shadow in plan.shadows.values())
+    shadows = sum(leg.max_concurrency for leg in (*plan.shadows.values(), *repeats_of(plan).values()))
     return upstreams + shadows + RESERVE + OVERFLOW
 
 

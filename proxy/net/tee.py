@@ -23,6 +23,7 @@ from proxy.net.pool import Pool, Ticket
 from proxy.net.upstream import UpstreamConnection
 from proxy.plan.decide import shadow_method_allowed
 from proxy.plan.link import LinkedPlan, LinkedShadow
+from proxy.plan.repeating import is_repeat
 from proxy.plan.tracing import our_header
 from proxy.predictions.recognise import is_predict_path
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _DROP: Final = frozenset((b"cookie", b"authorization", b"accept-encoding"))
 _DROP_KEEP_AUTHORIZATION: Final = frozenset((b"cookie", b"accept-encoding"))
+_DROP_REPEAT: Final = frozenset((b"accept-encoding",))
 _NO_ERRORS: Final[list[str]] = []
 # Stands for the request id while a head is built: no header may hold a line end.
 _REQUEST_ID_MARK: Final = b"\r\n\r\n\r\n"
@@ -58,7 +60,10 @@ class ShadowRunner:
         self.template: LegTemplate | None = None
         # How heads end, behind the request id: one object for all that are remembered.
         self.endings: dict[bytes, bytes] = {}
-        self.sent_key = ("shadow_legs", (shadow.data.name, "sent"))
+        # A repeat goes where the primary went, with all that the caller sent, or it would be another question.
+        repeats = is_repeat(shadow.data.name)
+        self.counted = ("repeat_legs", shadow.data.upstream) if repeats else ("shadow_legs", shadow.data.name)
+        self.sent_key = (self.counted[0], (self.counted[1], "sent"))
         self.name = shadow.data.name
         self.upstream = shadow.data.upstream
         headers = {"x-shadow": "1", **shadow.data.headers} if not shadow.data.headers else shadow.data.headers
@@ -66,7 +71,8 @@ class ShadowRunner:
             f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers.items()
         )
         names = frozenset(name.lower().encode() for name in headers)
-        self.drop = (_DROP_KEEP_AUTHORIZATION if shadow.data.forward_authorization else _DROP) | names
+        kept = _DROP_REPEAT if repeats else _DROP_KEEP_AUTHORIZATION if shadow.data.forward_authorization else _DROP
+        self.drop = kept | names
 
     def tee(self, exchange: Exchange, body: bytes | None, error_type: str | None) -> None:
         """Start, queue or account for one sampled leg; `body` is None when it was too large to keep."""
@@ -348,7 +354,7 @@ class ShadowLeg:
                 connection.release(now, request_written=True)
             else:
                 connection.abandon()
-        core.counters.counts["shadow_legs", (runner.name, outcome)] += 1
+        core.counters.counts[runner.counted[0], (runner.counted[1], outcome)] += 1
         self._body = b""
         runner.leg_ended(self)  # first, so that a record that cannot be made costs no place
         if core.log is not None and core.plan.logs:

@@ -15,9 +15,10 @@ import msgspec
 from proxy.config import fault_kinds, schema
 from proxy.config.scalars import is_unix, split_address
 from proxy.config.schema import Config
-from proxy.config.sharing import shared_with
+from proxy.config.sharing import primary_upstreams, shared_with
 from proxy.plan import data
 from proxy.plan.compile_resilience import compile_ejection, compile_fallback, compile_health, compile_retries
+from proxy.plan.repeating import repeat_name
 from proxy.predictions import rules
 
 
@@ -117,7 +118,7 @@ def compile_deployment(config: Config) -> Deployment:
         redact=config.log.redact,
         retention=Retention(config.log.retention.age, config.log.retention.size),
         compare={name: _compare(shadow.compare) for name, shadow in config.shadows.items()},
-        deadlines_s={name: shadow.deadline for name, shadow in config.shadows.items()},
+        deadlines_s={name: shadow.deadline for name, shadow in config.shadows.items()} | _repeat_deadlines(config),
         controls={name: _control(experiment) for name, experiment in config.experiments.items()},
         tracing=_tracing(config.tracing),
     )
@@ -260,6 +261,11 @@ def _experiment(name: str, experiment: schema.Experiment) -> data.Experiment:
     )
 
 
+def _repeat_deadlines(config: Config) -> dict[str, float]:
+    deadlines = [shadow.deadline for shadow in config.shadows.values() if shadow.repeat > 0]
+    return {repeat_name(name): max(deadlines) for name in primary_upstreams(config)} if deadlines else {}
+
+
 def _compare(compare: schema.Compare) -> rules.Compare:
     return rules.Compare(
         absolute=compare.absolute, relative=compare.relative, label=compare.label, ignore=compare.ignore
@@ -284,6 +290,7 @@ def _shadow(name: str, shadow: schema.Shadow, config: Config) -> data.Shadow:
         forward_authorization=shadow.forward_authorization,
         shares_primary=bool(shared_with(config, shadow.upstream)),
         compare=_compare(shadow.compare),
+        repeat=shadow.repeat,
     )
 
 

@@ -175,7 +175,8 @@ class Shadow(Struct, frozen=True):
     """A copy of matching requests for a model whose answer no caller sees.
 
     `fraction` of exchanges, by a gate that hashes the exchange id (or the unit) with `salt`. Shadows
-    with one salt are nested. `shares_primary` is set where an endpoint also serves callers.
+    with one salt are nested. `shares_primary` is set where an endpoint also serves callers. Of the exchanges
+    that it is sampled for, a fraction `repeat` is asked of the primary's upstream again (`plan.repeating`).
     """
 
     name: str
@@ -194,6 +195,7 @@ class Shadow(Struct, frozen=True):
     forward_authorization: bool = False
     shares_primary: bool = False
     compare: Compare = Compare()
+    repeat: float = 0.0
 
 
 class Delay(Struct, frozen=True, tag="delay"):

@@ -15,16 +15,19 @@ from typing import Final
 from proxy.http.head import Head
 from proxy.plan.data import Abort, Reset
 from proxy.plan.decision import ASSIGNED, Decision
-from proxy.plan.hashing import choose_arm, passes_gate
+from proxy.plan.hashing import GATE_TOTAL, choose_arm, passes_gate
 from proxy.plan.link import (
     MAX_UNIT_CHARS,
     MEMO_UNITS,
     LinkedExperiment,
     LinkedFault,
     LinkedPlan,
+    LinkedRepeat,
     LinkedRoute,
     LinkedShadow,
 )
+from proxy.plan.repeating import SALT
+from proxy.predictions.recognise import is_predict_path
 
 _NOTHING_FORCED: Final[Mapping[str, int]] = MappingProxyType({})
 _SHADOWED_BY_DEFAULT: Final = frozenset(("GET", "HEAD", "POST"))
@@ -109,6 +112,10 @@ def decide(
     # An injected abort or reset never reaches the primary, so there is nothing to pair a shadow with.
     if route.shadows and not any(isinstance(fault.data.kind, Abort | Reset) for fault in decision.faults):
         decision.shadows = [shadow for shadow in route.shadows if _is_sampled(shadow, unit, exchange_id)]
+        if route.repeats and decision.shadows:
+            repeat = choose_repeat(decision, head, exchange_id)
+            if repeat is not None:
+                decision.shadows.append(repeat)
     return decision
 
 
@@ -125,6 +132,8 @@ def settle(plan: LinkedPlan, head: Head, route: LinkedRoute) -> Decision | None:
         return None
     for shadow in route.shadows:
         if shadow.threshold is not None and (unit is None or not shadow.by_unit):
+            return None
+        if 0 < shadow.repeat < GATE_TOTAL:
             return None
     return decide(plan, head, "", route=route)
 
@@ -218,6 +227,33 @@ def _is_sampled(shadow: LinkedShadow, unit: str | None, exchange_id: str) -> boo
         return True
     key = unit if shadow.by_unit and unit is not None else exchange_id
     return passes_gate(shadow.salt, key, shadow.threshold)
+
+
+def choose_repeat(decision: Decision, head: Head, exchange_id: str) -> LinkedShadow | None:
+    """The repeat of an exchange whose arm and shadows are chosen, or None.
+
+    Nobody in a fault's cohort is repeated: an altered answer beside an unaltered one says nothing about the model.
+    """
+    route = decision.route
+    found = route.repeats.get(decision.upstream) if route is not None else None
+    if found is None or decision.cohorts or not may_repeat(found, head):
+        return None
+    predict = is_predict_path(head.path)
+    for shadow in decision.shadows:
+        if (
+            shadow.repeat
+            and passes_gate(SALT, exchange_id, shadow.repeat)
+            and shadow_method_allowed(shadow, head, predict=predict)
+        ):
+            return found.leg
+    return None
+
+
+def may_repeat(repeat: LinkedRepeat, head: Head) -> bool:
+    """Whether this request may be sent twice: GET, HEAD, and POST on predict paths or where the operator says so."""
+    return head.method in repeat.leg.methods and (
+        head.method != "POST" or repeat.declared or is_predict_path(head.path)
+    )
 
 
 def shadow_method_allowed(shadow: LinkedShadow, head: Head, *, predict: bool) -> bool:

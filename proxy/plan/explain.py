@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from math import log
 
 from proxy.http.head import Head
-from proxy.plan.decide import Body, decide, find_route, shadow_method_allowed
+from proxy.plan.decide import Body, decide, find_route, may_repeat, shadow_method_allowed
 from proxy.plan.decision import ASSIGNED, REASONS, Assignment, Decision
 from proxy.plan.forcing import RESULTS, Forced
 from proxy.plan.hashing import GATE_TOTAL, hash32, passes_gate
 from proxy.plan.link import LinkedExperiment, LinkedPlan, LinkedRoute, LinkedShadow
+from proxy.plan.repeating import SALT, is_repeat
 from proxy.predictions.recognise import is_predict_path
 
 # Why there is no unit, by the reason that is logged.
@@ -83,6 +84,8 @@ def explain(
     told.sections.append(("upstream", [_tell_upstream(decision, plan)]))
     for shadow in route.shadows:
         told.sections.append((f"shadow {shadow.name}", [_tell_shadow(shadow, head, decision, exchange_id)]))
+    if any(shadow.repeat for shadow in route.shadows):
+        told.sections.append(("repeat", [_tell_repeat(route, head, decision, exchange_id)]))
     for fault in plan.faults.values():
         told.sections.append((f"fault {fault.name}", [_tell_fault(fault.name, plan, decision)]))
     return told
@@ -117,7 +120,8 @@ def _facts(decision: Decision, exchange_id: str, plan: LinkedPlan) -> dict[str, 
             for a in decision.assignments
         ],
         "upstream": decision.upstream if decision.refusal is None else None,
-        "shadows": [shadow.name for shadow in decision.shadows],
+        "shadows": [shadow.name for shadow in decision.shadows if not is_repeat(shadow.name)],
+        "repeat": next((shadow.data.upstream for shadow in decision.shadows if is_repeat(shadow.name)), None),
         "fault_cohorts": decision.cohorts,
         "refusal": list(decision.refusal) if decision.refusal is not None else None,
     }
@@ -179,6 +183,25 @@ def _tell_shadow(shadow: LinkedShadow, head: Head, decision: Decision, exchange_
     if not shadow_method_allowed(shadow, head, predict=is_predict_path(head.path)):
         return f"sampled ({place}), but {head.method} {head.path} is not sent to shadows: unsafe_method"
     return f"sampled: {place}"
+
+
+def _tell_repeat(route: LinkedRoute, head: Head, decision: Decision, exchange_id: str) -> str:
+    """Whether the upstream is asked a second time; the reason that comes first where it is not."""
+    found = route.repeats.get(decision.upstream)
+    if found is None:
+        return f"never: {decision.upstream} or this route is not idempotent, so nothing is sent twice"
+    if not may_repeat(found, head):
+        return f"never: {head.method} {head.path} is not safe to send twice"
+    if decision.cohorts:
+        return f"none while the unit is in the cohort of a fault ({', '.join(decision.cohorts)})"
+    threshold = max(shadow.repeat for shadow in route.shadows)
+    position = hash32(f"{SALT}:{exchange_id}") * GATE_TOTAL >> 32
+    place = f"the exchange stands at {position / GATE_TOTAL:.4%} of {threshold / GATE_TOTAL:.4%}"
+    if any(shadow is found.leg for shadow in decision.shadows):
+        return f"{decision.upstream} is asked a second time: {place}"
+    if position >= threshold:
+        return f"not sampled: {place}"
+    return f"not sampled: {place}, but no shadow that wants it at that place gets this request"
 
 
 def _tell_fault(name: str, plan: LinkedPlan, decision: Decision) -> str:

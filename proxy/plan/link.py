@@ -17,6 +17,7 @@ from proxy.plan.data import Experiment, Fault, Match, Plan, Route, Shadow, UnitS
 from proxy.plan.decision import REASONS, Assignment, Decision
 from proxy.plan.failures import FailureSet
 from proxy.plan.hashing import gate_threshold
+from proxy.plan.repeating import repeats_of, served_by
 from proxy.plan.resilience import Fallback
 from proxy.plan.trust import NOBODY, LinkedTrust
 
@@ -58,7 +59,7 @@ class LinkedExperiment:
 
 @dataclass(frozen=True, slots=True)
 class LinkedShadow:
-    """A shadow with its gate; `methods` empty means the safe default."""
+    """A shadow with its gate; `methods` empty means the safe default, `repeat` 0 no repeat."""
 
     data: Shadow
     name: str
@@ -67,6 +68,15 @@ class LinkedShadow:
     by_unit: bool
     methods: frozenset[str]
     prefixes: tuple[str, ...]
+    repeat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedRepeat:
+    """The repeat of one upstream on one route; `declared` says that the operator lets any POST be sent twice."""
+
+    leg: LinkedShadow
+    declared: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +106,15 @@ class LinkedRoute:
     experiments: tuple[LinkedExperiment, ...]
     shadows: tuple[LinkedShadow, ...]
     fallback: LinkedFallback | None = None
+    # By upstream; empty where none of the shadows wants any.
+    repeats: dict[str, LinkedRepeat] = field(default_factory=dict)
     # What the experiments say of a unit is a function of the unit alone, so it is remembered (see `decide`).
     memo: dict[str, Decision] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkedPlan:
-    """A plan that can decide. `bodies_threshold` gates which exchanges keep their bodies in the log; None: all."""
+    """A plan that can decide. `shadows` holds repeats, too. `bodies_threshold` gates which exchanges keep their bodies in the log; None: all."""
 
     data: Plan
     routes: tuple[LinkedRoute, ...]
@@ -127,12 +139,13 @@ def link_plan(plan: Plan) -> LinkedPlan:
     """Build the closures and tables of `plan`; the data must have been checked by the compiler."""
     experiments = {name: _link_experiment(value) for name, value in plan.experiments.items()}
     shadows = {name: _link_shadow(value) for name, value in plan.shadows.items()}
-    routes = tuple(_link_route(route, experiments, shadows, plan.limits.max_body_bytes) for route in plan.routes)
+    repeats = {name: _link_shadow(value) for name, value in repeats_of(plan).items()}
+    routes = tuple(_link_route(route, plan, experiments, shadows, repeats) for route in plan.routes)
     return LinkedPlan(
         data=plan,
         routes=routes,
         experiments=experiments,
-        shadows=shadows,
+        shadows=shadows | {leg.name: leg for leg in repeats.values()},
         faults={name: link_fault(value) for name, value in plan.faults.items()},
         upstreams=plan.upstreams,
         logs=plan.log.enabled,
@@ -184,6 +197,7 @@ def _link_shadow(data: Shadow) -> LinkedShadow:
         by_unit=data.by == "unit",
         methods=frozenset(data.methods),
         prefixes=tuple(data.path_prefixes),
+        repeat=gate_threshold(data.repeat),
     )
 
 
@@ -220,7 +234,11 @@ def _target(data: Fault) -> Callable[[Head, Decision], bool]:
 
 
 def _link_route(
-    data: Route, experiments: dict[str, LinkedExperiment], shadows: dict[str, LinkedShadow], max_body_bytes: int
+    data: Route,
+    plan: Plan,
+    experiments: dict[str, LinkedExperiment],
+    shadows: dict[str, LinkedShadow],
+    repeats: dict[str, LinkedShadow],
 ) -> LinkedRoute:
     return LinkedRoute(
         data=data,
@@ -229,12 +247,25 @@ def _link_route(
         unit=tuple((_source_label(s), _unit_getter(s), s.kind == "body") for s in data.unit),
         needs_body=any(source.kind == "body" for source in data.unit),
         reveals=data.reveal,
-        max_body_bytes=data.max_body_bytes or max_body_bytes,
+        max_body_bytes=data.max_body_bytes or plan.limits.max_body_bytes,
         upgrades=frozenset(name.encode() for name in data.upgrades),
         experiments=tuple(experiments[name] for name in data.experiments),
         shadows=tuple(shadows[name] for name in data.shadows),
         fallback=_link_fallback(data.fallback),
+        repeats=_link_repeats(data, plan, repeats),
     )
+
+
+def _link_repeats(route: Route, plan: Plan, repeats: dict[str, LinkedShadow]) -> dict[str, LinkedRepeat]:
+    """The repeats of a route: none where no shadow wants one, nor to an upstream that may not be asked twice."""
+    if not any(plan.shadows[name].repeat for name in route.shadows):
+        return {}
+    found = {}
+    for name in served_by(route, plan):
+        stated = route.idempotent if route.idempotent is not None else plan.upstreams[name].idempotent
+        if stated is not False:
+            found[name] = LinkedRepeat(repeats[name], declared=bool(stated))
+    return found
 
 
 def _source_label(source: UnitSource) -> str:

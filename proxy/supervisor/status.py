@@ -47,6 +47,7 @@ def build_status(supervisor: Supervisor) -> dict[str, Any]:
         "upstreams": _upstreams(supervisor, totals),
         "experiments": _experiments(supervisor, totals),
         "shadows": _shadows(supervisor, totals),
+        "repeats": _repeats(totals),
         "faults": describe_faults(supervisor),
         "log": totals.by_label("log_records", "result") | {"bytes": totals.total("log_bytes")},
     }
@@ -125,6 +126,7 @@ def _analyst(supervisor: Supervisor, totals: Totals) -> dict[str, Any] | None:
         "restarts": child.restarts,
         "lag_s": totals.total("analyst_lag_seconds") if stats else None,
         "lag_bytes": totals.total("analyst_lag_bytes") if stats else None,
+        "sample_prob": totals.total("comparison_sample_prob") if stats else None,
         "records": totals.by_label("analyst_records", "table"),
         "health": stats.state if stats else {},
     }
@@ -187,15 +189,26 @@ def _experiments(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
 def _shadows(supervisor: Supervisor, totals: Totals) -> dict[str, Any]:
     legs = totals.values.get("shadow_legs", {})
     comparisons = totals.values.get("comparisons", {})
+    repeated = totals.values.get("repeat_comparisons", {})
     return {
         name: {
             "upstream": shadow.upstream,
             "fraction": shadow.fraction,
             "outcomes": {outcome: count for (owner, outcome), count in sorted(legs.items()) if owner == name},
             "comparisons": {result: count for (owner, result), count in sorted(comparisons.items()) if owner == name},
+            "repeat": shadow.repeat,
+            "repeat_comparisons": {word: count for (owner, word), count in sorted(repeated.items()) if owner == name},
         }
         for name, shadow in supervisor.steering.plan.shadows.items()
     }
+
+
+def _repeats(totals: Totals) -> dict[str, dict[str, float]]:
+    """By upstream, the outcomes of asking it twice."""
+    found: dict[str, dict[str, float]] = {}
+    for (upstream, outcome), count in sorted(totals.values.get("repeat_legs", {}).items()):
+        found.setdefault(upstream, {})[outcome] = count
+    return found
 
 
 def _moment(wall: float) -> str:

@@ -193,6 +193,23 @@ def test_identical_answers_are_in_the_share_of_an_output(write_log: WriteLog) ->
     assert score.median_abs == score.max_abs == 0.5
 
 
+def test_what_comes_of_comparing_is_weighted_and_what_does_not_is_not(write_log: WriteLog) -> None:
+    """Two mismatches were compared with probability 1/8: they stand for sixteen in every share, and for two in the times."""
+    state = write_log(rows=3000)
+    mixed(state, *["equal"] * 6, "mismatch", "mismatch")
+    rewrite(state, "SELECT * REPLACE (CASE comparison WHEN 'mismatch' THEN 0.125 ELSE 1 END AS sample_prob) FROM pairs")
+    result = shadow(state)
+    assert result.agreement is not None
+    assert result.agreement.value == pytest.approx(6 / 22)
+    (score,) = result.outputs
+    assert (score.pairs, score.differing, score.share) == (22, 16, pytest.approx(16 / 22))
+    assert score.median_abs == 0.5
+    assert (result.paths[0].pairs, result.paths[0].share) == (16, 1.0)
+    assert sum(result.max_abs["score"].values()) == 22
+    assert sum(sum(counts) for counts in result.timeline.counts.values()) == 22
+    assert (result.sampled, result.latency.pairs) == (8, 8)
+
+
 def test_the_share_of_an_output_is_of_the_routes_that_have_it(write_log: WriteLog) -> None:
     """Pairs of another model behind another route do not dilute it."""
     state = write_log(rows=3000)

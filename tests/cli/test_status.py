@@ -81,6 +81,36 @@ def test_everything_is_on_the_screen() -> None:
         assert part in text, part
 
 
+def test_repeats_and_sampled_comparisons_are_on_the_screen() -> None:
+    """Who was asked twice, how that compared, and that the analyst is behind; nothing of it where there is nothing."""
+    for part in ("asked twice", "behind"):
+        assert part not in shown(STATUS)
+    text = shown(
+        {
+            **STATUS,
+            "shadows": {
+                "candidate": {
+                    "fraction": 0.1,
+                    "outcomes": {},
+                    "comparisons": {},
+                    "repeat": 0.05,
+                    "repeat_comparisons": {"match": 6.0, "mismatch": 1.0},
+                }
+            },
+            "repeats": {"a": {"sent": 7.0, "shed": 2.0}},
+            "analyst": {"state": "running", "pid": 9, "lag_s": 45.0, "restarts": 0, "sample_prob": 0.125},
+        }
+    )
+    for part in (
+        "asked twice for",
+        "5.0%",
+        "match 6, mismatch 1",
+        "sent 7, shed 2",
+        "behind: compares 12.5% of the pairs",
+    ):
+        assert part in text, part
+
+
 def test_what_comes_from_outside_is_harmless() -> None:
     """Neither control sequences nor markup of the terminal library."""
     text = shown(STATUS)

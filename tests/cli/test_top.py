@@ -131,6 +131,26 @@ def test_everything_is_in_the_view() -> None:
     assert (view.rejected, view.dropped) == ({"bad_request": 2.0}, {"log records": 1.0})
 
 
+def test_a_shadow_whose_primary_is_asked_twice_shows_how_it_agrees_with_itself() -> None:
+    """Beside the agreement of the shadow; without any repeat there is no such column."""
+    plain = make_view(rates(answer(), answer()))
+    assert plain.shadows[0].with_itself is None
+    after = answer()
+    after["status"]["shadows"]["cand"]["repeat_comparisons"] = {"match": 9.0, "mismatch": 1.0, "incomparable": 5.0}
+    after["status"]["analyst"]["sample_prob"] = 0.25
+    view = make_view(rates(answer(), after))
+    assert (view.shadows[0].agreement, view.shadows[0].with_itself) == (0.75, 0.9)
+    shown = {}
+    for name, one in (("plain", plain), ("asked twice", view)):
+        console = Console(file=io.StringIO(), width=160)
+        console.print(render(one, width=160))
+        shown[name] = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "itself" not in shown["plain"]
+    assert "compares" not in shown["plain"]
+    assert "90.0%" in shown["asked twice"]
+    assert "compares 25.0% of pairs" in shown["asked twice"]
+
+
 def test_what_cannot_be_written_is_said() -> None:
     """A log on a full disk, a receiver that is not there, a reload that was refused."""
     after = answer()

@@ -93,6 +93,20 @@ CASES = [
         "upstreams: {a: 'h:1', b: 'h:2'}\nroutes: [{name: x, upstream: a, shadows: s}]\nshadows: {s: {upstream: b}}\nlog: {enabled: off}",
         ["4: log.enabled: nothing is written down, so there are no pairs and no report"],
     ),
+    (
+        (
+            "upstreams: {a: 'h:1', b: 'h:2'}\nroutes: [{name: x, upstream: a, shadows: s, idempotent: off}]\n"
+            "shadows: {s: {upstream: b, repeat: 5%}}"
+        ),
+        ["3: shadows.s.repeat: has no effect, none of its routes is idempotent, so nothing is sent twice"],
+    ),
+    (
+        (
+            "upstreams: {a: 'h:1', b: 'h:2'}\nroutes: [{name: x, upstream: a, shadows: s}]\n"
+            "shadows: {s: {upstream: b, repeat: 5%}}\nanalyst: off"
+        ),
+        ["3: shadows.s.repeat: asks the primary twice for nothing, nobody compares while analyst is off"],
+    ),
 ]
 
 

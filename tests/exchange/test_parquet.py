@@ -38,7 +38,10 @@ GOLDEN = {
         | absolute_tolerance DOUBLE | relative_tolerance DOUBLE | primary_status SMALLINT | shadow_status SMALLINT
         | primary_error_type VARCHAR | shadow_error_type VARCHAR | primary_latency_s DOUBLE
         | shadow_latency_s DOUBLE | latency_delta_s DOUBLE | compared_at TIMESTAMP | request VARCHAR
-        | primary_response VARCHAR | shadow_response VARCHAR | logging_errors VARCHAR[] | sample_prob DOUBLE""",
+        | primary_response VARCHAR | shadow_response VARCHAR | logging_errors VARCHAR[] | sample_prob DOUBLE
+        | repeat_outcome VARCHAR | repeat_comparison VARCHAR | repeat_reason VARCHAR | repeat_status SMALLINT
+        | repeat_latency_s DOUBLE | repeat_metrics MAP(VARCHAR, DOUBLE)
+        | repeat_differences STRUCT(path VARCHAR, kind VARCHAR, primary_value VARCHAR, shadow_value VARCHAR)[]""",
 }
 SAMPLES: dict[str, Any] = {
     "VARCHAR": "text",

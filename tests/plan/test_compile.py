@@ -201,5 +201,5 @@ def test_a_deployment_names_the_rules_of_every_shadow() -> None:
     """The analyst compares by them and waits for a leg no longer than its deadline."""
     deployment = compile_deployment(load(EXAMPLES / "shadow.yaml", {}))
     assert deployment.compare == {"candidate": rules.Compare(0.001, 0.001, "auto", ["/id", "/model_version"])}
-    assert deployment.deadlines_s == {"candidate": 5.0}
+    assert deployment.deadlines_s == {"candidate": 5.0, "repeat:model-a": 5.0}
     assert json.loads(msgspec.json.encode(deployment))["metrics"] == {"host": "127.0.0.1", "port": 9900}
