@@ -6,8 +6,9 @@ The words are plain text; whoever displays them escapes them for the medium.
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
-from proxy.analysis.results import Difference, ExperimentResult, ShadowResult
+from proxy.analysis.results import ArmResult, Difference, ExperimentResult, Report, ShadowResult
 from proxy.stats.estimate import Estimate
 
 METRIC_NAMES = {
@@ -18,6 +19,7 @@ METRIC_NAMES = {
     "latency_p99_s": "p99 latency",
 }
 MINUS = "\N{MINUS SIGN}"
+VERDICT_WORDS = {"better": "better", "worse": "worse", "inconclusive": "not shown", "withheld": "no verdict"}
 
 
 def count(number: float) -> str:
@@ -176,3 +178,17 @@ def _equals(p_value: float | None) -> str:
 
 def _sign(text: str) -> str:
     return text.replace("-", MINUS)
+
+
+def period(report: Report) -> str:
+    """From when to when the log speaks, in UTC."""
+    if report.first_s is None or report.last_s is None:
+        return "no period"
+    first, last = datetime.fromtimestamp(report.first_s, UTC), datetime.fromtimestamp(report.last_s, UTC)
+    same = first.date() == last.date()
+    return f"{first:%Y-%m-%d %H:%M:%S} to {last:{'%H:%M:%S' if same else '%Y-%m-%d %H:%M:%S'}} UTC"
+
+
+def arm_name(arm: ArmResult, result: ExperimentResult) -> str:
+    """The name of an arm, and that it is control where the name does not say so."""
+    return f"{arm.arm} (control)" if arm.arm == result.control != "control" else arm.arm

@@ -14,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.analysis.markup import printable
-from proxy.analysis.page import DASH, VERDICT_WORDS, arm_name, period
+from proxy.analysis.page_parts import DASH
 from proxy.analysis.results import ArmResult, Difference, ExperimentResult, Report, ShadowResult
 from proxy.analysis.sentences import (
     METRIC_NAMES,
+    VERDICT_WORDS,
+    arm_name,
     count,
     duration,
     interval,
@@ -25,6 +27,7 @@ from proxy.analysis.sentences import (
     number,
     pairs,
     percent,
+    period,
     probability,
 )
 from proxy.stats.estimate import Estimate
