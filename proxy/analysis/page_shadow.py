@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from proxy.analysis.markup import Markup, join, tag
+from proxy.analysis.page_answers import matrices, slice_table, tokens, truth_table, worst_pairs
 from proxy.analysis.page_parts import DASH, badge, heading, plot_grid, table, two_lines, warning_list
-from proxy.analysis.plots import agreement_plot, histogram_plot, routes_plot
+from proxy.analysis.plots import agreement_plot, histogram_plot, routes_plot, shift_plot
 from proxy.analysis.results import ShadowResult
 from proxy.analysis.sentences import count, duration, interval, metric_value, number, pairs, percent
+
+MOST_SHIFTS = 2
 
 
 def shadow_section(identity: str, result: ShadowResult) -> Markup:
@@ -27,11 +30,17 @@ def shadow_section(identity: str, result: ShadowResult) -> Markup:
             [
                 agreement_plot(f"{identity}-time", result),
                 histogram_plot(f"{identity}-size", result),
+                *(shift_plot(f"{identity}-shift{i}", shift) for i, shift in enumerate(result.shifts[:MOST_SHIFTS])),
                 routes_plot(f"{identity}-routes", result.routes),
             ]
         ),
+        truth_table(result.truth),
+        slice_table(result),
+        matrices(result),
         _outputs(result),
         _paths(result),
+        worst_pairs(result),
+        tokens(result),
         _pair_facts(result),
         id=identity,
     )

@@ -6,9 +6,10 @@ The words are plain text; whoever displays them escapes them for the medium.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from proxy.analysis.results import ArmResult, Difference, ExperimentResult, Report, ShadowResult
+from proxy.analysis.results import ArmResult, Difference, ExperimentResult, Report, ShadowResult, SliceResult
 from proxy.stats.estimate import Estimate
 
 METRIC_NAMES = {
@@ -77,6 +78,22 @@ def interval(metric: str, estimate: Estimate, *, signed: bool = False) -> str:
     # One unit is said once: `+1.50 to +2.28 ms`.
     number_low, _, unit_low = low.rpartition(" ")
     return f"{number_low} to {high}" if number_low and high.endswith(f" {unit_low}") else f"{low} to {high}"
+
+
+def number_interval(estimate: Estimate) -> str:
+    """The interval of a plain number, or that there is none."""
+    if estimate.low is None or estimate.high is None:
+        return "no interval"
+    return f"{number(estimate.low)} to {number(estimate.high)}"
+
+
+def share_of(slices: Sequence[SliceResult]) -> str:
+    """How many of the slices that were judged were found.
+
+    >>> share_of([])
+    '0 of 0'
+    """
+    return f"{sum(s.found for s in slices)} of {len(slices)}"
 
 
 def probability(p_value: float | None) -> str:

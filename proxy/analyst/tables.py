@@ -21,6 +21,8 @@ import duckdb
 from proxy.analysis.compare import FALLBACK
 from proxy.analysis.observations import FaultData, LogData, RouteTraffic
 from proxy.analyst import parts
+from proxy.analyst.labels import label_files
+from proxy.analyst.table_answers import ANSWER_COLUMNS, load_answers
 from proxy.analyst.table_experiments import read_experiments
 from proxy.analyst.table_shadows import read_shadows
 from proxy.errors import StateError
@@ -68,6 +70,10 @@ PAIR_COLUMNS: Final = {
     "latency_delta_s": "DOUBLE",
     "sample_prob": "DOUBLE",
     "ts": "TIMESTAMP",
+    "request_id": "VARCHAR",
+    "shadow_leg_id": "VARCHAR",
+    "path": "VARCHAR",
+    "segments": "MAP(VARCHAR, VARCHAR)",
 }
 
 
@@ -116,6 +122,8 @@ def _read(data: Path, selection: Selection) -> LogData:
         files = _files(data, "exchanges", selection)
         if not files:
             return LogData(shadows=read_shadows(con) if pairs else (), has_pairs=pairs)
+        if pairs:
+            load_answers(con, _select(con, files, ANSWER_COLUMNS), files, label_files(data))
         _load_exchanges(con, files, selection)
         row = con.execute("SELECT count(*), min(ts), max(ts) FROM exchange").fetchone()
         count, first_s, last_s = row or (0, None, None)
@@ -185,7 +193,8 @@ def _load_exchanges(con: duckdb.DuckDBPyConnection, files: list[str], selection:
                hash(coalesce(unit_hash, exchange_id)) AS unit, unit_key_id,
                coalesce(latency_s, 0) AS latency_s, {FAILURE_SQL} AS failed,
                1 / coalesce(nullif(sample_prob, 0), 1) AS w,
-               assignments, coalesce(faults, []) AS faults, coalesce(fault_cohorts, []) AS cohorts
+               assignments, coalesce(faults, []) AS faults, coalesce(fault_cohorts, []) AS cohorts,
+               fallback_reason IS NOT NULL AS fell_back
         FROM {source} WHERE coalesce(leg, 'primary') = 'primary' AND {where}""",  # noqa: S608
         parameters,
     )
@@ -194,7 +203,7 @@ def _load_exchanges(con: duckdb.DuckDBPyConnection, files: list[str], selection:
     con.execute(
         f"""CREATE TEMP TABLE assigned AS
         SELECT a.experiment AS experiment, a.epoch AS epoch, a.arm AS arm, a.weight AS weight, a.reason AS reason,
-               unit, unit_key_id, ts, latency_s, failed, w, faulted
+               unit, unit_key_id, ts, latency_s, failed, w, faulted, fell_back
         FROM (SELECT unnest(assignments) AS a, * EXCLUDE (assignments, faults, cohorts),
                      len(cohorts) > 0 OR len(faults) > 0 AS faulted FROM exchange) {wanted}""",  # noqa: S608
         only or None,
@@ -221,7 +230,8 @@ def _load_pairs(con: duckdb.DuckDBPyConnection, files: list[str], selection: Sel
                primary_latency_s, shadow_latency_s,
                CASE WHEN {FELL_BACK} THEN NULL
                     ELSE coalesce(latency_delta_s, shadow_latency_s - primary_latency_s) END AS delta_s,
-               1 / coalesce(nullif(sample_prob, 0), 1) AS w, epoch(ts) AS ts
+               1 / coalesce(nullif(sample_prob, 0), 1) AS w, epoch(ts) AS ts,
+               exchange_id, coalesce(request_id, '') AS request_id, shadow_leg_id, coalesce(path, '') AS path, segments
         FROM {source} WHERE {where}""",  # noqa: S608
         parameters,
     )
