@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from proxy.analysis.answers import as_number
+
 
 class Marked(NamedTuple):
     """A text in three pieces; `middle` is what the other text lacks."""
@@ -22,6 +24,9 @@ def mark(first: str, second: str) -> tuple[Marked, Marked]:
     >>> mark("'cat 12'", "'dog 12'")
     (Marked(before="'", middle='cat', after=" 12'"), Marked(before="'", middle='dog', after=" 12'"))
     """
+    if as_number(first) is not None and as_number(second) is not None:
+        # Digits that two numbers share say nothing.
+        return Marked("", first, ""), Marked("", second, "")
     most = min(len(first), len(second))
     start = 0
     while start < most and first[start] == second[start]:

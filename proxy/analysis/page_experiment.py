@@ -61,6 +61,7 @@ def _arms(result: ExperimentResult) -> Markup:
     if not result.arms:
         return Markup("")
     metrics = tuple(METRIC_NAMES)
+    fell_back = any(arm.fell_back for arm in result.arms)
     rows = [
         [
             arm_name(arm, result),
@@ -70,6 +71,7 @@ def _arms(result: ExperimentResult) -> Markup:
                 count(result.srm.observed.get(arm.arm, 0.0)), f"due {count(result.srm.expected.get(arm.arm, 0.0))}"
             ),
             *(_cell(metric, arm.metrics.get(metric)) for metric in metrics),
+            *([count(arm.fell_back)] if fell_back else []),
         ]
         for arm in result.arms
     ]
@@ -79,6 +81,7 @@ def _arms(result: ExperimentResult) -> Markup:
         "Units",
         f"Split, p {probability(result.srm.p_value)}",
         *(METRIC_NAMES[m] for m in metrics),
+        *(["Fell back"] if fell_back else []),
     ]
     return table(
         "Arms, as recounted from the log, with intervals clustered by unit (split: units by the arm that first served them)",

@@ -92,7 +92,7 @@ def test_filters_narrow_the_list(filled: Any, arguments: list[str], expected: li
 def test_the_table_shows_both_legs(filled: Any) -> None:
     """Ids, results, statuses, latencies and where they differ."""
     result = call("pairs", "--state", str(filled.path), "--outcome", "all")
-    for text in ("x4", "mismatch: values", "200 / 200", "4.0 / 8.0 ms", "0.0 → 9.0", "200 / -"):
+    for text in ("x4", "mismatch: values", "200 / 200", "4.0 / 8.0 ms", "primary  shadow", "0.0      9.0", "200 / -"):
         assert text in result.stdout, result.stdout
     none = call("pairs", "--state", str(filled.path), "--outcome", "match", "--shadow", "t")
     assert "no match found of shadow t; --outcome all lists every pair" in none.stdout
