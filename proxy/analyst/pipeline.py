@@ -139,7 +139,9 @@ class Pipeline:
             last: no worker is left that could write a leg, so nothing is waited for any more.
         """
         now_s = self._now()
-        work = _Step(Rows(Presentation(self.settings.redaction, self.settings.bodies), now_s), now_s)
+        work = _Step(
+            Rows(Presentation(self.settings.redaction, self.settings.bodies, self.settings.segments), now_s), now_s
+        )
         try:
             self._read(work, batch_bytes)
             self._expire(work, last=last)

@@ -87,6 +87,7 @@ class Rows:
     def add_pair(self, x: Exchange, leg: Leg, verdict: Comparison, rules: Compare) -> None:
         """Add the row of a shadow leg, and that of its pair."""
         exchange_id = x.exchange_id
+        segments = self._presentation.segments
         shown = self._shown.get(exchange_id)
         if shown is None:
             shown = self._shown[exchange_id] = (self._exchange_code(x, x.logging_errors), None, None)
@@ -124,6 +125,7 @@ class Rows:
                 request,
                 primary_response,
                 shadow_response,
+                json_text(segments.of(x)) if segments else "{}",
             ),
         )
 
@@ -149,6 +151,7 @@ class Rows:
                 None,
                 None,
                 None,
+                "{}",
             )
         )
 

@@ -406,6 +406,25 @@ class Retention(Model):
     size: Annotated[int, RETAINED] = Field(default=10 * 1024**3, description="all files together")
 
 
+class Segment(Model):
+    """One attribute of requests that reports look for disagreement by; exactly one of header and pointer."""
+
+    wanted: ClassVar[str] = "{name: NAME, header: NAME} or {name: NAME, pointer: POINTER}"
+
+    name: Annotated[str, NAME] = Field(description="its name in the log and in reports")
+    header: Annotated[str | None, KEPT_HEADER] = Field(default=None, description="a request header, kept with the log")
+    pointer: Annotated[str | None, POINTER] = Field(
+        default=None, description="a JSON pointer into the request body, such as /parameters/plan"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, data: object) -> object:
+        if isinstance(data, dict) and ("header" in data) == ("pointer" in data):
+            raise Unfit(f"must be {cls.wanted}")
+        return data
+
+
 class Log(Model):
     """What is written down about every exchange."""
 
@@ -419,6 +438,9 @@ class Log(Model):
     )
     redact: Annotated[list[Annotated[str, POINTER]], ONE_OR_MORE] = Field(
         default=[], description="JSON pointers that are blanked in bodies, * for any one segment"
+    )
+    segments: Annotated[list[Segment], ONE_OR_MORE] = Field(
+        default=[], max_length=16, description="attributes of requests by which reports look for disagreement"
     )
     retention: Retention = Field(default=Retention(), description="how long the Parquet files are kept")
     spool: Annotated[int, size(least="1MiB", most="10TiB")] = Field(

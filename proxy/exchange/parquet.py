@@ -174,6 +174,7 @@ PAIRS: Final = Layout(
         row      shadow_response        VARCHAR
         template logging_errors         VARCHAR[]
         template sample_prob            DOUBLE
+        row      segments               MAP(VARCHAR, VARCHAR)
     """),
 )
 

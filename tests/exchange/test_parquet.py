@@ -38,7 +38,8 @@ GOLDEN = {
         | absolute_tolerance DOUBLE | relative_tolerance DOUBLE | primary_status SMALLINT | shadow_status SMALLINT
         | primary_error_type VARCHAR | shadow_error_type VARCHAR | primary_latency_s DOUBLE
         | shadow_latency_s DOUBLE | latency_delta_s DOUBLE | compared_at TIMESTAMP | request VARCHAR
-        | primary_response VARCHAR | shadow_response VARCHAR | logging_errors VARCHAR[] | sample_prob DOUBLE""",
+        | primary_response VARCHAR | shadow_response VARCHAR | logging_errors VARCHAR[] | sample_prob DOUBLE
+        | segments MAP(VARCHAR, VARCHAR)""",
 }
 SAMPLES: dict[str, Any] = {
     "VARCHAR": "text",
