@@ -6,6 +6,7 @@ import numpy as np
 
 from proxy.analysis.answers import Answers
 from proxy.analysis.results import ConfusionResult, ShiftResult, UsageResult
+from proxy.stats.clusters import Floats
 
 MOST_LABELS = 8
 FOLDED = "(others)"
@@ -66,15 +67,16 @@ def usage(answers: Answers) -> list[UsageResult]:
     ]
 
 
-def _bins(values: np.ndarray, weights: np.ndarray) -> list[tuple[float, float, float]]:
-    """Equal bins around zero, wide enough for 99 % on both sides; what lies beyond is in the outermost ones."""
-    reach = float(np.quantile(np.abs(values), 0.99)) or float(np.abs(values).max())
-    if not reach > 0:
+def _bins(values: Floats, weights: Floats) -> list[tuple[float, float, float]]:
+    """Equal bins over 99 % of the values and zero; what lies beyond is in the outermost ones."""
+    low, high = (float(end) for end in np.quantile(values, [0.005, 0.995]))
+    low, high = min(low, 0.0), max(high, 0.0)
+    if not high > low:
         return [(0.0, 0.0, 1.0)]
-    edges = np.linspace(-reach, reach, BINS + 1)
-    counts, _ = np.histogram(np.clip(values, -reach, reach), bins=edges, weights=weights)
+    edges = np.linspace(low, high, BINS + 1)
+    counts, _ = np.histogram(np.clip(values, low, high), bins=edges, weights=weights)
     total = float(weights.sum())
-    return [(float(low), float(high), float(n) / total) for low, high, n in zip(edges, edges[1:], counts, strict=False)]
+    return [(float(a), float(b), float(n) / total) for a, b, n in zip(edges, edges[1:], counts, strict=False)]
 
 
 def _order(label: str) -> tuple[int, float, str]:

@@ -143,7 +143,7 @@ def _short(label: str) -> str:
 
 
 def _print_shift(shift: ShiftResult, console: Console) -> None:
-    """A histogram in one line: zero is in the middle."""
+    """A histogram in one line, from the lowest to the highest bin, zero within."""
     top = max(share for _, _, share in shift.bins)
     told = f"p5 {number(shift.quantiles['p5'])}, p50 {number(shift.quantiles['p50'])}, p95 {number(shift.quantiles['p95'])}"
     put(console, Text(printable(f"score shift of {shift.output}: {told} over {count(shift.pairs)} pairs"), style="dim"))

@@ -406,6 +406,10 @@ class Retention(Model):
     size: Annotated[int, RETAINED] = Field(default=10 * 1024**3, description="all files together")
 
 
+# Each is a test per value in a report, and a column of words beside each pair.
+MOST_SEGMENTS = 16
+
+
 class Segment(Model):
     """One attribute of requests that reports look for disagreement by; exactly one of header and pointer."""
 
@@ -440,12 +444,22 @@ class Log(Model):
         default=[], description="JSON pointers that are blanked in bodies, * for any one segment"
     )
     segments: Annotated[list[Segment], ONE_OR_MORE] = Field(
-        default=[], max_length=16, description="attributes of requests by which reports look for disagreement"
+        default=[], description="attributes of requests by which reports look for disagreement"
     )
     retention: Retention = Field(default=Retention(), description="how long the Parquet files are kept")
     spool: Annotated[int, size(least="1MiB", most="10TiB")] = Field(
         default=1024**3, description="bytes that may wait for the analyst"
     )
+
+    @model_validator(mode="after")
+    def _segments_are_few_and_distinct(self) -> Log:
+        names = [segment.name for segment in self.segments]
+        if len(names) > MOST_SEGMENTS:
+            raise Unfit(f"segments: got {len(names)}, must be \N{LESS-THAN OR EQUAL TO} {MOST_SEGMENTS}")
+        for name in names:
+            if names.count(name) > 1:
+                raise Unfit(f"segments: {name!r} is there twice, must be distinct names")
+        return self
 
 
 class Rotation(Model):
