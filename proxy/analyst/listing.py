@@ -17,7 +17,7 @@ from proxy.analysis.compare import hide
 from proxy.analyst import parts
 from proxy.analyst.settings import Settings
 from proxy.errors import StateError
-from proxy.exchange.parquet import PAIRS, connect, from_files
+from proxy.exchange.parquet import PAIRS, connect, from_files, has_column
 from proxy.predictions.compare import Comparison, Difference
 
 MEMORY_LIMIT: Final = "512MB"
@@ -57,7 +57,11 @@ def list_pairs(state_dir: Path, wanted: Wanted, settings: Settings) -> list[dict
         if not files:
             return []
         try:
-            columns = ", ".join(column.name for column in PAIRS.columns)
+            has_segments = has_column(connection, files, "segments")  # logs of an older version have none
+            columns = ", ".join(
+                "NULL AS segments" if column.name == "segments" and not has_segments else column.name
+                for column in PAIRS.columns
+            )
             cursor = connection.execute(
                 f"SELECT {columns} FROM {from_files(files)} WHERE {condition} "  # noqa: S608  our own names
                 f"ORDER BY {order}, exchange_id DESC LIMIT {int(wanted.limit)}",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
@@ -154,3 +155,12 @@ def test_replay_compares_live_with_stored_numbers(filled: Any) -> None:
     result = call("replay", "--state", str(filled.path))
     assert result.return_value == 1
     assert "different" in result.stdout
+
+
+def test_a_log_of_an_older_version_is_listed(filled: Any) -> None:
+    """Parts without the column of segments, as they were written before there were any."""
+    for part in (filled.path / "data" / "pairs").rglob("*.parquet"):
+        with duckdb.connect() as con:
+            con.execute("CREATE TABLE old AS SELECT * EXCLUDE (segments) FROM read_parquet($part)", {"part": str(part)})
+            con.execute(f"COPY old TO '{part}' (FORMAT parquet)")
+    assert [pair["segments"] for pair in pairs(filled)] == [None, None, None]
