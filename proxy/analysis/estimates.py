@@ -200,6 +200,7 @@ def _arm(data: ExperimentData, arm: int, epoch: int | None, alpha: float) -> Arm
         excluded_by_fault=data.faulted[arm] if epoch is None else 0,
         share=float(requests.sum()) / everything if everything else 0.0,
         metrics={metric: found[1][metric].estimate if found and metric in found[1] else None for metric in METRICS},
+        fell_back=data.fell_back[arm] if epoch is None and data.fell_back else 0,
     )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from proxy.analysis.answers import Answers
+from proxy.analysis.truth import Truth
 from proxy.stats.clusters import Floats
 from proxy.stats.quantiles import QuantileFunction
 
@@ -65,6 +67,7 @@ class ExperimentData:
     unit_keys: int
     sampled: bool
     timeline: Timeline
+    fell_back: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,29 @@ class NoiseData:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceRows:
+    """Pairs per slice and unit. `place` is the index into `names` (segment, value)."""
+
+    names: tuple[tuple[str, str], ...]
+    place: NDArray[np.int64]
+    cluster: NDArray[np.uint64]
+    compared: Floats
+    mismatches: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class WorstRow:
+    """One of the pairs that differ most; `distance` is None where what differs has none."""
+
+    exchange_id: str
+    request_id: str
+    route: str
+    reason: str
+    distance: float | None
+    differences: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ShadowData:
     """A shadow as the log has it. `outcomes` and `comparisons` count every sampled exchange, faulted or not.
 
@@ -173,6 +199,10 @@ class ShadowData:
     max_abs: Mapping[str, Mapping[float, int]]
     noise: NoiseData | None = None
     least_prob: float = 1.0
+    slices: SliceRows | None = None
+    worst: tuple[WorstRow, ...] = ()
+    answers: Answers = field(default_factory=Answers)
+    truth: Truth = field(default_factory=Truth)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,15 @@ from proxy.analysis.axes import (
     y_axis,
 )
 from proxy.analysis.markup import Markup, join, tag
-from proxy.analysis.results import Difference, ExperimentResult, FaultResult, RouteAgreement, Series, ShadowResult
+from proxy.analysis.results import (
+    Difference,
+    ExperimentResult,
+    FaultResult,
+    RouteAgreement,
+    Series,
+    ShadowResult,
+    ShiftResult,
+)
 from proxy.analysis.sentences import METRIC_NAMES, MINUS, count, duration, interval, metric_value, number, percent
 from proxy.stats.estimate import Estimate
 
@@ -254,6 +262,45 @@ def histogram_plot(identity: str, shadow: ShadowResult) -> Markup:
             *bars,
         ),
         legend(list(outputs)),
+    )
+
+
+def shift_plot(identity: str, shift: ShiftResult) -> Markup:
+    """By how much the scores of one output moved: shares of pairs per bin around zero."""
+    if len(shift.bins) < 2:
+        return Markup("")
+    low, high = shift.bins[0][0], shift.bins[-1][1]
+    top = max(share for _, _, share in shift.bins)
+    x, y = Scale(low, high, LEFT, WIDTH - RIGHT), Scale(0, top * 1.1, HEIGHT - BOTTOM, TOP)
+    bars = [
+        tag(
+            "rect",
+            x=round(x(a) + 0.8, 2),
+            width=round(max(x(b) - x(a) - 1.6, 0.8), 2),
+            y=round(y(share), 2),
+            height=round(HEIGHT - BOTTOM - y(share), 2),
+            class_="fill s0",
+        )
+        for a, b, share in shift.bins
+        if share > 0
+    ]
+    zero = tag("line", x1=x(0), x2=x(0), y1=TOP, y2=HEIGHT - BOTTOM, class_="zero")
+    title = f"Score shift of {_cut(shift.output, 40)}"
+    told = ", ".join(
+        f"{name} {number(value)}" for name, value in shift.quantiles.items() if name in {"p5", "p50", "p95"}
+    )
+    return _figure(
+        title,
+        f"shadow minus primary, share of {count(shift.pairs)} pairs; {told}",
+        frame(
+            identity,
+            title,
+            f"histogram of score shifts of {shift.output}: {told}",
+            y_axis(y, linear_ticks(0, top, 4), percent),
+            x_axis(x, linear_ticks(low, high, 5), number),
+            *bars,
+            zero,
+        ),
     )
 
 

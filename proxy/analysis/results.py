@@ -43,6 +43,7 @@ class ArmResult(Result, frozen=True):
     excluded_by_fault: int
     share: float
     metrics: dict[str, Estimate | None]
+    fell_back: int = 0
 
 
 class Difference(Result, frozen=True):
@@ -198,6 +199,99 @@ class NoiseResult(Result, frozen=True):
     fields: list[FieldNoise]
 
 
+class ConfusionResult(Result, frozen=True):
+    """What the shadow said where the primary said something else (or the same), in rows of answers.
+
+    `labels` are those that most rows are about; whatever else was said is folded into the last of them, named in
+    `folded`. `rows[i][j]` counts rows where the primary said `labels[i]` and the shadow `labels[j]`. `flips` are all rows
+    off the diagonal, folded or not.
+    """
+
+    output: str
+    labels: list[str]
+    rows: list[list[float]]
+    flips: float
+    total: float
+    folded: int
+
+
+class ShiftResult(Result, frozen=True):
+    """By how much the scores of one output moved, shadow minus primary, a value per pair (the mean over its rows).
+
+    Of a vector, the score of the class that the primary chose. `bins` are `[low, high)` with the share of pairs in them.
+    """
+
+    output: str
+    pairs: int
+    mean: float
+    quantiles: dict[str, float]
+    bins: list[tuple[float, float, float]]
+
+
+class UsageResult(Result, frozen=True):
+    """Tokens per answer, where both answers count them; `ratio` is shadow over primary."""
+
+    name: str
+    pairs: float
+    primary: float
+    shadow: float
+    ratio: float | None
+
+
+class SliceResult(Result, frozen=True):
+    """One value of one segment: its share of mismatches, and how much more that is than among all other pairs.
+
+    `q_value` is Benjamini and Hochberg's over all slices of the shadow; `found` says that disagreement concentrates here.
+    """
+
+    segment: str
+    value: str
+    pairs: float
+    units: int
+    mismatches: float
+    share: float
+    excess: Estimate
+    q_value: float | None = None
+    found: bool = False
+
+
+class TruthResult(Result, frozen=True):
+    """Against imported labels: which answer was right, in labelled rows; differences are shadow minus primary.
+
+    `numbers` are labelled rows whose answers are numbers: there the error counts, not right or wrong. `unread` labels
+    belong to answers that were not kept, or that say nothing in that row.
+    """
+
+    pairs: int
+    units: int
+    effective_units: float
+    unread: int
+    rows: float
+    both: float
+    only_primary: float
+    only_shadow: float
+    neither: float
+    primary_accuracy: Estimate | None
+    shadow_accuracy: Estimate | None
+    accuracy_difference: Estimate | None
+    numbers: float
+    primary_absolute_error: float | None
+    shadow_absolute_error: float | None
+    absolute_error_difference: Estimate | None
+    squared_error_difference: Estimate | None
+
+
+class WorstResult(Result, frozen=True):
+    """One pair that differs much: where, and what each side said there."""
+
+    exchange_id: str
+    request_id: str
+    route: str
+    reason: str
+    distance: float | None
+    differences: list[tuple[str, str, str]]
+
+
 class ShadowResult(Result, frozen=True):
     """One shadow. `outcomes` sum to `sampled`; agreement is over the `compared` pairs, all outside fault cohorts.
 
@@ -229,6 +323,13 @@ class ShadowResult(Result, frozen=True):
     timeline: Series
     max_abs: dict[str, dict[str, int]]
     noise: NoiseResult | None = None
+    answers_read: int = 0
+    confusion: list[ConfusionResult] = []
+    shifts: list[ShiftResult] = []
+    usage: list[UsageResult] = []
+    slices: list[SliceResult] = []
+    truth: TruthResult | None = None
+    worst: list[WorstResult] = []
 
 
 class FaultResult(Result, frozen=True):

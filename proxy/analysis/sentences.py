@@ -6,8 +6,18 @@ The words are plain text; whoever displays them escapes them for the medium.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
-from proxy.analysis.results import Difference, ExperimentResult, NoiseResult, ShadowResult
+from proxy.analysis.results import (
+    ArmResult,
+    Difference,
+    ExperimentResult,
+    NoiseResult,
+    Report,
+    ShadowResult,
+    SliceResult,
+)
 from proxy.stats.estimate import Estimate
 
 METRIC_NAMES = {
@@ -18,6 +28,7 @@ METRIC_NAMES = {
     "latency_p99_s": "p99 latency",
 }
 MINUS = "\N{MINUS SIGN}"
+VERDICT_WORDS = {"better": "better", "worse": "worse", "inconclusive": "not shown", "withheld": "no verdict"}
 
 
 def count(number: float) -> str:
@@ -75,6 +86,22 @@ def interval(metric: str, estimate: Estimate, *, signed: bool = False) -> str:
     # One unit is said once: `+1.50 to +2.28 ms`.
     number_low, _, unit_low = low.rpartition(" ")
     return f"{number_low} to {high}" if number_low and high.endswith(f" {unit_low}") else f"{low} to {high}"
+
+
+def number_interval(estimate: Estimate) -> str:
+    """The interval of a plain number, or that there is none."""
+    if estimate.low is None or estimate.high is None:
+        return "no interval"
+    return f"{number(estimate.low)} to {number(estimate.high)}"
+
+
+def share_of(slices: Sequence[SliceResult]) -> str:
+    """How many of the slices that were judged were found.
+
+    >>> share_of([])
+    '0 of 0'
+    """
+    return f"{sum(s.found for s in slices)} of {len(slices)}"
 
 
 def probability(p_value: float | None) -> str:
@@ -195,3 +222,17 @@ def _equals(p_value: float | None) -> str:
 
 def _sign(text: str) -> str:
     return text.replace("-", MINUS)
+
+
+def period(report: Report) -> str:
+    """From when to when the log speaks, in UTC."""
+    if report.first_s is None or report.last_s is None:
+        return "no period"
+    first, last = datetime.fromtimestamp(report.first_s, UTC), datetime.fromtimestamp(report.last_s, UTC)
+    same = first.date() == last.date()
+    return f"{first:%Y-%m-%d %H:%M:%S} to {last:{'%H:%M:%S' if same else '%Y-%m-%d %H:%M:%S'}} UTC"
+
+
+def arm_name(arm: ArmResult, result: ExperimentResult) -> str:
+    """The name of an arm, and that it is control where the name does not say so."""
+    return f"{arm.arm} (control)" if arm.arm == result.control != "control" else arm.arm

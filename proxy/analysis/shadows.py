@@ -9,12 +9,24 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from proxy.analysis.distributions import confusion, shifts, usage
 from proxy.analysis.estimates import MIN_CLUSTERS, series
 from proxy.analysis.floor import estimate_noise
 from proxy.analysis.noise import NOT_SAMPLED
 from proxy.analysis.observations import LATENCY_QUANTILES, ClusterSums, ShadowData
-from proxy.analysis.results import OutputResult, PathResult, RouteAgreement, ShadowLatency, ShadowResult, StatusPair
+from proxy.analysis.results import (
+    OutputResult,
+    PathResult,
+    RouteAgreement,
+    ShadowLatency,
+    ShadowResult,
+    SliceResult,
+    StatusPair,
+    WorstResult,
+)
 from proxy.analysis.sentences import pairs, percent, shadow_sentence
+from proxy.analysis.slices import estimate_slices
+from proxy.analysis.truth import estimate_truth
 from proxy.exchange.records import SHADOW_OUTCOMES
 from proxy.stats.clusters import Floats, effective_clusters
 from proxy.stats.paired import clustered_mcnemar, paired_difference
@@ -79,6 +91,16 @@ def estimate_shadow(data: ShadowData, *, alpha: float = 0.05) -> ShadowResult:
         timeline=series(data.timeline),
         max_abs={output: {f"{low:.6g}": n for low, n in bins.items()} for output, bins in data.max_abs.items()},
         noise=estimate_noise(data.noise, alpha=alpha) if data.noise is not None else None,
+        answers_read=data.answers.read,
+        confusion=confusion(data.answers),
+        shifts=shifts(data.answers),
+        usage=usage(data.answers),
+        slices=_slices(data, alpha),
+        truth=estimate_truth(data.truth, alpha=alpha),
+        worst=[
+            WorstResult(w.exchange_id, w.request_id, w.route, w.reason, w.distance, list(w.differences))
+            for w in data.worst
+        ],
     )
     return msgspec.structs.replace(result, summary=shadow_sentence(result, confidence=1 - alpha))
 
@@ -110,6 +132,17 @@ def _latency(data: ShadowData, sums: dict[str, Floats], alpha: float) -> ShadowL
         primary_s=dict(zip(names, data.primary_latency_s, strict=False)),
         shadow_s=dict(zip(names, data.shadow_latency_s, strict=False)),
     )
+
+
+def _slices(data: ShadowData, alpha: float) -> list[SliceResult]:
+    if data.slices is None:
+        return []
+    clusters = data.clusters
+    units, places = np.unique(clusters.cluster, return_inverse=True)
+    compared = np.bincount(places, weights=clusters.compared, minlength=len(units))
+    matches = np.bincount(places, weights=clusters.matches, minlength=len(units))
+    totals = {int(u): (float(n), float(n - m)) for u, n, m in zip(units, compared, matches, strict=True) if n > 0}
+    return estimate_slices(data.slices, totals, alpha=alpha)
 
 
 def _routes(data: ShadowData, alpha: float) -> list[RouteAgreement]:

@@ -150,7 +150,7 @@ class Pipeline:
         """
         now_s = self._now()
         self.sampler.observe(now_s, *self.lag())
-        presentation = Presentation(self.settings.redaction, self.settings.bodies)
+        presentation = Presentation(self.settings.redaction, self.settings.bodies, self.settings.segments)
         work = _Step(Rows(presentation, now_s, self.sampler.probability), now_s)
         try:
             self._read(work, batch_bytes)

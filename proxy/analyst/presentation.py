@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy.analysis.redact import Redaction
+from proxy.analysis.segments import Segments
 from proxy.exchange.records import Assigned
 from proxy.plan.hashing import gate_threshold, passes_gate
 from proxy.predictions.compare import Difference
@@ -31,6 +32,7 @@ class Presentation:
 
     redaction: Redaction = field(default_factory=Redaction)
     bodies: float = 1.0
+    segments: Segments = field(default_factory=Segments)
 
     def keeps_bodies(self, exchange_id: str) -> bool:
         """Whether the bodies of this exchange are kept; a function of its id, so the same for every leg."""

@@ -105,6 +105,7 @@ class Rows:
     ) -> None:
         """Add the row of a shadow leg, and that of its pair."""
         exchange_id = x.exchange_id
+        segments = self._presentation.segments
         shown = self._shown.get(exchange_id)
         if shown is None:
             shown = self._shown[exchange_id] = (self._exchange_code(x, x.logging_errors), None, None)
@@ -155,6 +156,7 @@ class Rows:
                 repeat_latency_s,
                 repeat_metrics,
                 repeat_differences,
+                json_text(segments.of(x)) if segments else "{}",
             ),
         )
 
@@ -185,6 +187,7 @@ class Rows:
                 _NAN,
                 None,
                 None,
+                "{}",
             )
         )
 

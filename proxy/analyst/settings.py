@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 
 from proxy.analysis.redact import Redaction, compile_redaction
+from proxy.analysis.segments import Segments, compile_segments
 from proxy.errors import StateError
-from proxy.plan.data import LogSettings, Tracing
+from proxy.plan.data import LogSettings, Segment, Tracing
 from proxy.predictions.rules import Compare
 
 FILE: Final = "deployment.json"
@@ -28,6 +29,7 @@ class Log(msgspec.Struct):
     """The part of `plan.data.LogSettings` that concerns the analyst."""
 
     bodies: float = LogSettings().bodies
+    segments: list[Segment] = []
 
 
 class Retention(msgspec.Struct):
@@ -72,6 +74,7 @@ class Settings:
 
     redaction: Redaction = field(default_factory=Redaction)
     bodies: float = 1.0
+    segments: Segments = field(default_factory=Segments)
     retention: Retention = field(default_factory=Retention)
     deadlines: dict[str, float] = field(default_factory=dict)
     rules: dict[str, Compare] = field(default_factory=dict)
@@ -96,8 +99,10 @@ def read_settings(state_dir: Path) -> Settings:
         raise StateError(f"{path}: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise StateError(f"{path}: {error}; start `parallax serve` to have it written anew") from error
+    redaction = compile_redaction(deployment.redact)
     return Settings(
-        redaction=compile_redaction(deployment.redact),
+        redaction=redaction,
+        segments=compile_segments(deployment.log.segments, redaction),
         bodies=deployment.log.bodies,
         retention=deployment.retention,
         deadlines=deployment.deadlines_s,

@@ -84,17 +84,18 @@ def timeline(
 def _experiment(con: duckdb.DuckDBPyConnection, name: str) -> ExperimentData:
     only = {"experiment": name}
     cells = con.execute(
-        """SELECT epoch, arm, max(weight), count(*) FILTER (NOT faulted), count(*) FILTER (faulted)
+        """SELECT epoch, arm, max(weight), count(*) FILTER (NOT faulted), count(*) FILTER (faulted), count(*) FILTER (fell_back)
         FROM assigned WHERE experiment = $experiment AND reason = 'assigned' GROUP BY epoch, arm ORDER BY epoch, arm""",
         only,
     ).fetchall()
     epochs, arms = tuple(sorted({c[0] for c in cells})), tuple(sorted({c[1] for c in cells}))
     weights = np.zeros((len(epochs), len(arms)))
-    exchanges, faulted = [0] * len(arms), [0] * len(arms)
-    for epoch, arm, weight, used, left_out in cells:
+    exchanges, faulted, fell_back = [0] * len(arms), [0] * len(arms), [0] * len(arms)
+    for epoch, arm, weight, used, left_out, covered in cells:
         weights[epochs.index(epoch), arms.index(arm)] = weight or 0.0
         exchanges[arms.index(arm)] += used
         faulted[arms.index(arm)] += left_out
+        fell_back[arms.index(arm)] += covered
     found = quantile_functions(con, keys="epoch, arm", value="latency_s", table="assigned", where=USED, parameters=only)
     quantiles: dict[tuple[int | None, int], QuantileFunction] = {
         (epochs.index(epoch), arms.index(arm)): function for (epoch, arm), function in found.items()
@@ -121,6 +122,7 @@ def _experiment(con: duckdb.DuckDBPyConnection, name: str) -> ExperimentData:
         control_hint=_control_hint(con, only),
         unit_keys=facts[0],
         sampled=bool(facts[1]),
+        fell_back=tuple(fell_back),
         timeline=timeline(
             con,
             series="arm",

@@ -7,7 +7,16 @@ from typing import Any, Final
 import duckdb
 import numpy as np
 
-from proxy.analysis.observations import LATENCY_QUANTILES, ClusterSums, OutputRow, PathRow, ShadowData
+from proxy.analysis.observations import (
+    LATENCY_QUANTILES,
+    ClusterSums,
+    OutputRow,
+    PathRow,
+    ShadowData,
+    SliceRows,
+    WorstRow,
+)
+from proxy.analyst.table_answers import read_answers, read_truth
 from proxy.analyst.table_experiments import floats, quantile_functions, timeline
 from proxy.analyst.table_noise import read_noise
 from proxy.stats.quantiles import QuantileFunction
@@ -16,6 +25,10 @@ from proxy.stats.quantiles import QuantileFunction
 WORST: Final = 20
 # Bins of a distribution over orders of magnitude: four to a decade.
 BINS_PER_DECADE: Final = 4
+# Values of a segment that are judged: those of most pairs. Each costs a test, and dilutes all others.
+MOST_VALUES: Final = 50
+WORST_PAIRS: Final = 5
+WORST_DIFFERENCES: Final = 6
 
 MINE: Final = "shadow = $shadow"
 USABLE: Final = f"{MINE} AND NOT faulted"
@@ -89,6 +102,10 @@ def _shadow(con: duckdb.DuckDBPyConnection, name: str) -> ShadowData:
         max_abs=_max_abs(con, only, [row.output for row in outputs[:3]]),
         noise=read_noise(con, name),
         least_prob=_least_prob(con, only),
+        slices=_slices(con, only),
+        worst=_worst(con, only),
+        answers=read_answers(con, only),
+        truth=read_truth(con, only),
     )
 
 
@@ -189,3 +206,61 @@ def _max_abs(con: duckdb.DuckDBPyConnection, only: dict[str, str], outputs: list
         if output in bins:
             bins[output][low] = count
     return {output: found for output, found in bins.items() if found}
+
+
+def _slices(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> SliceRows | None:
+    """Compared pairs per segment, value and cluster, for the values that most pairs have."""
+    columns: dict[str, Any] = con.execute(
+        f"""WITH entry AS (
+            SELECT unnest(map_entries(segments)) AS e, cluster, w, comparison FROM pair
+            WHERE {COMPARED} AND segments IS NOT NULL),
+        ranked AS (
+            SELECT e.key AS segment, e.value AS value,
+                   row_number() OVER (PARTITION BY e.key ORDER BY sum(w) DESC, e.value) AS place
+            FROM entry WHERE e.value IS NOT NULL GROUP BY e.key, e.value QUALIFY place <= {MOST_VALUES})
+        SELECT segment, value, cluster, sum(w) AS compared, coalesce(sum(w) FILTER (comparison = 'mismatch'), 0) AS mismatches
+        FROM entry JOIN ranked ON e.key = segment AND e.value = value
+        GROUP BY segment, value, cluster ORDER BY segment, value, cluster""",  # noqa: S608
+        only,
+    ).fetchnumpy()
+    names = sorted(set(zip(columns["segment"], columns["value"], strict=True)))
+    if not names:
+        return None
+    index = {name: place for place, name in enumerate(names)}
+    places = [index[name] for name in zip(columns["segment"], columns["value"], strict=True)]
+    return SliceRows(
+        tuple((str(segment), str(value)) for segment, value in names),
+        np.array(places, dtype=np.int64),
+        np.asarray(columns["cluster"], dtype=np.uint64),
+        floats(columns["compared"]),
+        floats(columns["mismatches"]),
+    )
+
+
+def _worst(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[WorstRow, ...]:
+    """The pairs that differ most, of different units where there are enough: one user is not five examples."""
+    rows = con.execute(
+        f"""WITH measured AS (
+            SELECT exchange_id, request_id, route, reason, differences, cluster, ts,
+                   nullif(list_max([e.value FOR e IN map_entries(metrics) IF suffix(e.key, '.max_abs')]), 0) AS distance
+            FROM pair WHERE {COMPARED} AND comparison = 'mismatch'),
+        ranked AS (
+            SELECT *, row_number() OVER (PARTITION BY cluster ORDER BY coalesce(distance, 'infinity'::DOUBLE) DESC,
+                                         len(differences) DESC, exchange_id) AS turn FROM measured)
+        SELECT exchange_id, request_id, route, reason, distance, differences FROM ranked
+        ORDER BY turn, coalesce(distance, 'infinity'::DOUBLE) DESC, len(differences) DESC, exchange_id LIMIT {WORST_PAIRS}""",  # noqa: S608
+        only,
+    ).fetchall()
+    return tuple(
+        WorstRow(
+            exchange or "",
+            request,
+            route,
+            reason,
+            None if distance is None or not np.isfinite(distance) else distance,
+            tuple(
+                (d["path"] or "", d["primary_value"] or "", d["shadow_value"] or "") for d in found[:WORST_DIFFERENCES]
+            ),
+        )
+        for exchange, request, route, reason, distance, found in rows
+    )

@@ -21,6 +21,8 @@ import duckdb
 from proxy.analysis.compare import FALLBACK
 from proxy.analysis.observations import FaultData, LogData, RouteTraffic
 from proxy.analyst import parts
+from proxy.analyst.labels import label_files
+from proxy.analyst.table_answers import ANSWER_COLUMNS, load_answers
 from proxy.analyst.table_experiments import read_experiments
 from proxy.analyst.table_shadows import read_shadows
 from proxy.errors import StateError
@@ -72,6 +74,10 @@ PAIR_COLUMNS: Final = {
     "repeat_reason": "VARCHAR",
     "repeat_differences": "STRUCT(path VARCHAR, kind VARCHAR, primary_value VARCHAR, shadow_value VARCHAR)[]",
     "ts": "TIMESTAMP",
+    "request_id": "VARCHAR",
+    "shadow_leg_id": "VARCHAR",
+    "path": "VARCHAR",
+    "segments": "MAP(VARCHAR, VARCHAR)",
 }
 
 
@@ -120,6 +126,8 @@ def _read(data: Path, selection: Selection) -> LogData:
         files = _files(data, "exchanges", selection)
         if not files:
             return LogData(shadows=read_shadows(con) if pairs else (), has_pairs=pairs)
+        if pairs:
+            load_answers(con, _select(con, files, ANSWER_COLUMNS), files, label_files(data))
         _load_exchanges(con, files, selection)
         row = con.execute("SELECT count(*), min(ts), max(ts) FROM exchange").fetchone()
         count, first_s, last_s = row or (0, None, None)
@@ -189,7 +197,8 @@ def _load_exchanges(con: duckdb.DuckDBPyConnection, files: list[str], selection:
                hash(coalesce(unit_hash, exchange_id)) AS unit, unit_key_id,
                coalesce(latency_s, 0) AS latency_s, {FAILURE_SQL} AS failed,
                1 / coalesce(nullif(sample_prob, 0), 1) AS w,
-               assignments, coalesce(faults, []) AS faults, coalesce(fault_cohorts, []) AS cohorts
+               assignments, coalesce(faults, []) AS faults, coalesce(fault_cohorts, []) AS cohorts,
+               fallback_reason IS NOT NULL AS fell_back
         FROM {source} WHERE coalesce(leg, 'primary') = 'primary' AND {where}""",  # noqa: S608
         parameters,
     )
@@ -198,7 +207,7 @@ def _load_exchanges(con: duckdb.DuckDBPyConnection, files: list[str], selection:
     con.execute(
         f"""CREATE TEMP TABLE assigned AS
         SELECT a.experiment AS experiment, a.epoch AS epoch, a.arm AS arm, a.weight AS weight, a.reason AS reason,
-               unit, unit_key_id, ts, latency_s, failed, w, faulted
+               unit, unit_key_id, ts, latency_s, failed, w, faulted, fell_back
         FROM (SELECT unnest(assignments) AS a, * EXCLUDE (assignments, faults, cohorts),
                      len(cohorts) > 0 OR len(faults) > 0 AS faulted FROM exchange) {wanted}""",  # noqa: S608
         only or None,
@@ -226,7 +235,8 @@ def _load_pairs(con: duckdb.DuckDBPyConnection, files: list[str], selection: Sel
                CASE WHEN {FELL_BACK} THEN NULL
                     ELSE coalesce(latency_delta_s, shadow_latency_s - primary_latency_s) END AS delta_s,
                1 / coalesce(nullif(sample_prob, 0), 1) AS w, epoch(ts) AS ts,
-               repeat_outcome, repeat_comparison, repeat_reason, coalesce(repeat_differences, []) AS repeat_differences
+               repeat_outcome, repeat_comparison, repeat_reason, coalesce(repeat_differences, []) AS repeat_differences,
+               exchange_id, coalesce(request_id, '') AS request_id, shadow_leg_id, coalesce(path, '') AS path, segments
         FROM {source} WHERE {where}""",  # noqa: S608
         parameters,
     )

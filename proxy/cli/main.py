@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "explain": "show how a request is decided, and why",
     "force": "sign an arm for requests of one's own",
     "pairs": "list what primaries and shadows answered to the same requests",
+    "labels": "import true labels, so that reports say which answer was right",
     "replay": "recompute the live numbers from the log and compare",
     "report": "judge experiments and shadows from the log",
     "status": "show what a running proxy is doing",

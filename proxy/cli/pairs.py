@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from proxy.analysis.markup import printable
 from proxy.analyst.listing import Wanted, list_pairs
 from proxy.analyst.settings import read_settings
+from proxy.cli.answers_table import beside
 from proxy.cli.state import STATE, require
+from proxy.cli.table_parts import put, text_table
 from proxy.exchange.records import COMPARISONS
 
 ALL: Final = "all"
 MOST_DIFFERENCES: Final = 3
-LONGEST_TEXT: Final = 60
 
 
 @click.command("pairs")
@@ -58,7 +58,7 @@ def command(
     if not pairs:
         click.echo(_why_none(state, wanted))
         return
-    Console().print(_table(pairs))
+    _print(pairs, Console(highlight=False))
 
 
 def _why_none(state: Path, wanted: Wanted) -> str:
@@ -70,39 +70,33 @@ def _why_none(state: Path, wanted: Wanted) -> str:
     return f"{state}: no {kind} found{of}" + ("; --outcome all lists every pair" if wanted.comparison else "")
 
 
-def _table(pairs: list[dict[str, Any]]) -> Table:
-    """Two lines and more for each pair, so that it fits a terminal of 80 columns."""
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    table.add_column("pair", no_wrap=True)
-    for name in ("route / shadow", "result", "differences"):
-        table.add_column(name, overflow="fold")
-    for pair in pairs:
-        table.add_row(
-            _lines(pair["ts"][:23].replace("T", " "), pair["exchange_id"]),
-            _lines(pair["route"] or "-", pair["shadow"]),
-            _lines(f"{pair['comparison']}: {pair['reason']}", _statuses(pair), _latencies(pair)),
-            _differences(pair),
-        )
-    return table
+def _print(pairs: list[dict[str, Any]], console: Console) -> None:
+    """A block for each pair: who and when in one line, what in the next, then both sides beside each other."""
+    for index, pair in enumerate(pairs):
+        if index:
+            console.print()
+        when = pair["ts"][:23].replace("T", " ")
+        console.print(_line(f"{when}  {pair['exchange_id']}", style="bold"))
+        console.print(_line(f"  {pair['route'] or '-'} / {pair['shadow']}  {pair['comparison']}: {pair['reason']}"))
+        console.print(_line(f"  status {_statuses(pair)}, {_latencies(pair)}{_segments(pair)}", style="dim"))
+        found = pair["differences"] or []
+        if found:
+            rows: list[list[RenderableType]] = [
+                [d["path"] or "/", *beside(d["primary_value"] or "", d["shadow_value"] or "")]
+                for d in found[:MOST_DIFFERENCES]
+            ]
+            put(console, text_table(["place", "primary", "shadow"], rows, texts=3))
+        if len(found) > MOST_DIFFERENCES:
+            put(console, _line(f"and {len(found) - MOST_DIFFERENCES} more", style="dim"))
 
 
-def _lines(*texts: str) -> Text:
-    return Text("\n".join(printable(text) for text in texts))
+def _line(text: str, *, style: str = "") -> Text:
+    return Text(printable(text), style=style, overflow="fold")
 
 
-def _differences(pair: dict[str, Any]) -> Text:
-    found = pair["differences"] or []
-    lines = [
-        f"{d['path']}: {_short(d['primary_value'])} → {_short(d['shadow_value'])}" for d in found[:MOST_DIFFERENCES]
-    ]
-    if len(found) > MOST_DIFFERENCES:
-        lines.append(f"and {len(found) - MOST_DIFFERENCES} more")
-    return _lines(*lines)
-
-
-def _short(value: str | None) -> str:
-    text = value or ""
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+def _segments(pair: dict[str, Any]) -> str:
+    found = pair.get("segments") or {}
+    return "".join(f", {name} {value}" for name, value in found.items())
 
 
 def _statuses(pair: dict[str, Any]) -> str:

@@ -8,30 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from proxy.analysis.markup import printable
-from proxy.analysis.page import DASH, VERDICT_WORDS, arm_name, period
-from proxy.analysis.results import ArmResult, Difference, ExperimentResult, Report, ShadowResult
+from proxy.analysis.page_parts import DASH
+from proxy.analysis.results import ArmResult, Difference, ExperimentResult, Report
 from proxy.analysis.sentences import (
     METRIC_NAMES,
+    VERDICT_WORDS,
+    arm_name,
     count,
     duration,
     interval,
     metric_value,
-    number,
-    pairs,
     percent,
+    period,
     probability,
 )
-from proxy.cli.report_noise import FIELD_HEADER, NOISE_HEADER, field_rows, noise_rows
-from proxy.stats.estimate import Estimate
+from proxy.cli.shadow_table import print_shadow
+from proxy.cli.table_parts import MOST_ROWS, put, put_words, text_table, two_lines
 
 VERDICT_STYLES = {"better": "green", "worse": "red", "withheld": "yellow"}
-MOST_ROWS = 8
 # From this width on there is room for the relative difference and the adjusted p-value.
 WIDE = 100
 
@@ -48,7 +47,7 @@ def print_report(report: Report, console: Console) -> None:
         _print_experiment(experiment, console)
     for shadow in report.shadows:
         console.print()
-        _print_shadow(shadow, console)
+        print_shadow(shadow, console)
     if report.faults:
         console.print()
         console.print(Text("faults", style="bold"))
@@ -56,7 +55,7 @@ def print_report(report: Report, console: Console) -> None:
             [f.name, count(f.applied), count(f.units), count(f.cohort_exchanges), duration(f.last_s - f.first_s)]
             for f in report.faults
         ]
-        _put(console, _table(["fault", "exchanges hit", "units hit", "left out", "from first to last"], rows))
+        put(console, text_table(["fault", "exchanges hit", "units hit", "left out", "from first to last"], rows))
     if report.routes and not report.experiments:
         console.print()
         console.print(Text("routes", style="bold"))
@@ -65,7 +64,7 @@ def print_report(report: Report, console: Console) -> None:
             + [duration(r.latency_s.get(name, 0.0)) for name in ("p50", "p95", "p99")]
             for r in report.routes[:MOST_ROWS]
         ]
-        _put(console, _table(["route", "upstream", "exchanges", "errors", "p50", "p95", "p99"], rows, texts=2))
+        put(console, text_table(["route", "upstream", "exchanges", "errors", "p50", "p95", "p99"], rows, texts=2))
     if report.experiments or report.shadows:
         console.print()
         console.print(Text(report.notes[0], style="dim"))
@@ -75,7 +74,8 @@ def print_report(report: Report, console: Console) -> None:
 
 def _print_experiment(result: ExperimentResult, console: Console) -> None:
     console.print(Text.assemble(("experiment ", "dim"), (printable(result.name), "bold")))
-    _words(result.summary, result.warnings, console)
+    put_words(result.summary, result.warnings, console)
+    fell_back = any(arm.fell_back for arm in result.arms)
     if result.arms:
         rows = [
             [
@@ -85,14 +85,21 @@ def _print_experiment(result: ExperimentResult, console: Console) -> None:
                 count(arm.units),
                 count(arm.effective_units),
                 f"{count(result.srm.observed.get(arm.arm, 0.0))} of {count(result.srm.expected.get(arm.arm, 0.0))}",
+                *([count(arm.fell_back)] if fell_back else []),
             ]
             for arm in result.arms
         ]
-        _put(console, _table(["arm", "requests", "share", "units", "count as", "split, due"], rows))
+        put(
+            console,
+            text_table(
+                ["arm", "requests", "share", "units", "count as", "split, due", *(["fell back"] if fell_back else [])],
+                rows,
+            ),
+        )
         console.print()
     for arm in result.arms:
         if arm.arm != result.control or len(result.arms) == 1:
-            _put(console, _comparison(result, arm, wide=console.width >= WIDE))
+            put(console, _comparison(result, arm, wide=console.width >= WIDE))
             console.print()
     if len(result.epochs) > 1:
         by_epoch: list[list[RenderableType]] = [
@@ -108,71 +115,15 @@ def _print_experiment(result: ExperimentResult, console: Console) -> None:
             for epoch in result.epochs
             for arm in epoch.arms
         ]
-        _put(
+        put(
             console,
-            _table(["epoch, arm", "weight", "requests", "units", "split p", "errors", "mean latency"], by_epoch),
+            text_table(["epoch, arm", "weight", "requests", "units", "split p", "errors", "mean latency"], by_epoch),
         )
     left_out = [f"{count(n)} {reason or 'without a reason'}" for reason, n in result.not_randomised.items()]
     if result.excluded_by_fault:
         left_out.append(f"{count(result.excluded_by_fault)} in a fault's cohort")
     if left_out:
-        _put(console, Text(printable(f"not in the analysis: {', '.join(left_out)}"), style="dim"))
-
-
-def _print_shadow(result: ShadowResult, console: Console) -> None:
-    console.print(Text.assemble(("shadow ", "dim"), (printable(result.name), "bold")))
-    _words(result.summary, result.warnings, console)
-    told = [f"{name} {count(n)} ({percent(n / result.sampled)})" for name, n in result.outcomes.items()]
-    _put(console, Text(printable(f"outcomes: {', '.join(told)}")))
-    if len(result.routes) > 1:
-        rows = [
-            [r.route, count(r.compared), *_share(r.agreement)]
-            for r in result.routes[:MOST_ROWS]
-            if r.agreement is not None
-        ]
-        _put(console, _table(["route", "compared", "agreement", "interval"], rows))
-    if result.outputs:
-        rows = [
-            [
-                o.output,
-                count(o.pairs),
-                _two(count(o.differing), percent(o.share)),
-                count(o.label_flips),
-                DASH if o.max_abs is None else number(o.max_abs),
-            ]
-            for o in result.outputs[:MOST_ROWS]
-        ]
-        _put(console, _table(["output", "compared", "differing", "label flips", "largest difference"], rows))
-    if result.noise is not None:
-        _put(console, _table(NOISE_HEADER, list(noise_rows(result.noise, MOST_ROWS))))
-        if result.noise.fields:
-            _put(console, _table(FIELD_HEADER, list(field_rows(result.noise, MOST_ROWS))))
-    if result.paths:
-        rows = [
-            [p.path or "/", p.kind, count(p.pairs), p.primary_value, p.shadow_value] for p in result.paths[:MOST_ROWS]
-        ]
-        _put(console, _table(["place", "kind", "pairs", "primary, for example", "shadow"], rows, texts=2))
-    if result.statuses:
-        told = [f"{s.primary} against {s.shadow} in {pairs(s.pairs)}" for s in result.statuses[:MOST_ROWS]]
-        _put(console, Text(f"different statuses: {', '.join(told)}"))
-    latency = result.latency.mean_difference_s
-    if latency is not None:
-        told_mean = f"latency of shadow minus primary: mean {duration(latency.value, signed=True)}"
-        if latency.low is not None:
-            told_mean += f" ({interval('latency', latency, signed=True)})"
-        _put(console, Text(f"{told_mean} over {pairs(result.latency.pairs)}"))
-    if result.excluded_by_fault:
-        _put(console, Text(f"left out: {pairs(result.excluded_by_fault)} in a fault's cohort", style="dim"))
-
-
-def _words(summary: str, warnings: Sequence[str], console: Console) -> None:
-    _put(console, Text(printable(summary)))
-    for warning in warnings:
-        _put(console, Text(f"! {printable(warning)}", style="yellow"))
-
-
-def _put(console: Console, what: RenderableType) -> None:
-    console.print(Padding(what, (0, 0, 0, 2)))
+        put(console, Text(printable(f"not in the analysis: {', '.join(left_out)}"), style="dim"))
 
 
 def _comparison(result: ExperimentResult, arm: ArmResult, *, wide: bool) -> Table:
@@ -200,10 +151,10 @@ def _comparison(result: ExperimentResult, arm: ArmResult, *, wide: bool) -> Tabl
             row.append(DASH if estimate is None else interval(metric, estimate))
         rows.append(row)
     if not differences:
-        return _table(["", *([result.control or ""] if base else []), arm.arm, "interval"], rows)
+        return text_table(["", *([result.control or ""] if base else []), arm.arm, "interval"], rows)
     extra = ["relative", "p adjusted"] if wide else []
     header = ["", *([result.control or ""] if base else []), arm.arm, "difference", "interval", *extra, "verdict"]
-    return _table(header, rows)
+    return text_table(header, rows)
 
 
 def _value(metric: str, arm: ArmResult) -> str:
@@ -215,25 +166,4 @@ def _epoch_change(differences: Sequence[Difference], arm: str, metric: str) -> R
     found = next((d.absolute for d in differences if d.arm == arm and d.metric == metric), None)
     if found is None:
         return DASH
-    return _two(metric_value(metric, found.value, signed=True), interval(metric, found, signed=True))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[RenderableType]], *, texts: int = 1) -> Table:
-    """A table whose first `texts` columns are words and the rest numbers."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-    for index, name in enumerate(header):
-        words = index < texts
-        table.add_column(
-            Text(printable(name)), justify="left" if words else "right", overflow="fold" if words else "ellipsis"
-        )
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
-    return table
-
-
-def _two(above: str, below: str) -> Group:
-    return Group(Text(above, justify="right"), Text(below, style="dim", justify="right"))
-
-
-def _share(estimate: Estimate) -> list[RenderableType]:
-    return [percent(estimate.value), interval("error_rate", estimate)]
+    return two_lines(metric_value(metric, found.value, signed=True), interval(metric, found, signed=True))

@@ -413,6 +413,29 @@ class Retention(Model):
     size: Annotated[int, RETAINED] = Field(default=10 * 1024**3, description="all files together")
 
 
+# Each is a test per value in a report, and a column of words beside each pair.
+MOST_SEGMENTS = 16
+
+
+class Segment(Model):
+    """One attribute of requests that reports look for disagreement by; exactly one of header and pointer."""
+
+    wanted: ClassVar[str] = "{name: NAME, header: NAME} or {name: NAME, pointer: POINTER}"
+
+    name: Annotated[str, NAME] = Field(description="its name in the log and in reports")
+    header: Annotated[str | None, KEPT_HEADER] = Field(default=None, description="a request header, kept with the log")
+    pointer: Annotated[str | None, POINTER] = Field(
+        default=None, description="a JSON pointer into the request body, such as /parameters/plan"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, data: object) -> object:
+        if isinstance(data, dict) and ("header" in data) == ("pointer" in data):
+            raise Unfit(f"must be {cls.wanted}")
+        return data
+
+
 class Log(Model):
     """What is written down about every exchange."""
 
@@ -427,10 +450,23 @@ class Log(Model):
     redact: Annotated[list[Annotated[str, POINTER]], ONE_OR_MORE] = Field(
         default=[], description="JSON pointers that are blanked in bodies, * for any one segment"
     )
+    segments: Annotated[list[Segment], ONE_OR_MORE] = Field(
+        default=[], description="attributes of requests by which reports look for disagreement"
+    )
     retention: Retention = Field(default=Retention(), description="how long the Parquet files are kept")
     spool: Annotated[int, size(least="1MiB", most="10TiB")] = Field(
         default=1024**3, description="bytes that may wait for the analyst"
     )
+
+    @model_validator(mode="after")
+    def _segments_are_few_and_distinct(self) -> Log:
+        names = [segment.name for segment in self.segments]
+        if len(names) > MOST_SEGMENTS:
+            raise Unfit(f"segments: got {len(names)}, must be \N{LESS-THAN OR EQUAL TO} {MOST_SEGMENTS}")
+        for name in names:
+            if names.count(name) > 1:
+                raise Unfit(f"segments: {name!r} is there twice, must be distinct names")
+        return self
 
 
 class Rotation(Model):

@@ -181,6 +181,7 @@ PAIRS: Final = Layout(
         row      repeat_latency_s       DOUBLE
         row      repeat_metrics         MAP(VARCHAR, DOUBLE)
         row      repeat_differences     DIFFERENCES
+        row      segments               MAP(VARCHAR, VARCHAR)
     """),
 )
 

@@ -374,7 +374,9 @@ def _log(log: schema.Log) -> data.LogSettings:
         enabled=log.enabled,
         bodies=log.bodies,
         max_body_bytes=log.max_body,
-        headers=log.headers,
+        # A worker keeps what segments are read from; reading them is the analyst's.
+        headers=list(dict.fromkeys([*log.headers, *(s.header for s in log.segments if s.header is not None)])),
+        segments=[data.Segment(s.name, s.header, s.pointer) for s in log.segments],
         # A small spool must hold several segments, or one segment would fill it before it is read.
         segment_bytes=min(defaults.segment_bytes, log.spool // 4),
         spool_bytes=log.spool,

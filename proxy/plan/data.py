@@ -288,6 +288,14 @@ class Limits(Struct, frozen=True):
     drain_s: float = 30.0
 
 
+class Segment(Struct, frozen=True):
+    """An attribute of requests that is written beside each pair: of a header or of the body, whichever is given."""
+
+    name: str
+    header: str | None = None
+    pointer: str | None = None
+
+
 class LogSettings(Struct, frozen=True):
     """What a worker writes down. `bodies` is the fraction of exchanges whose bodies are kept.
 
@@ -299,6 +307,7 @@ class LogSettings(Struct, frozen=True):
     bodies: float = 1.0
     max_body_bytes: int = 256 * 1024
     headers: list[str] = []
+    segments: list[Segment] = []
     flush_s: float = 0.1
     flush_bytes: int = 256 * 1024
     buffer_bytes: int = 16 * 1024 * 1024

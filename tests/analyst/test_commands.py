@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
@@ -92,7 +93,7 @@ def test_filters_narrow_the_list(filled: Any, arguments: list[str], expected: li
 def test_the_table_shows_both_legs(filled: Any) -> None:
     """Ids, results, statuses, latencies and where they differ."""
     result = call("pairs", "--state", str(filled.path), "--outcome", "all")
-    for text in ("x4", "mismatch: values", "200 / 200", "4.0 / 8.0 ms", "0.0 → 9.0", "200 / -"):
+    for text in ("x4", "mismatch: values", "200 / 200", "4.0 / 8.0 ms", "primary  shadow", "0.0      9.0", "200 / -"):
         assert text in result.stdout, result.stdout
     none = call("pairs", "--state", str(filled.path), "--outcome", "match", "--shadow", "t")
     assert "no match found of shadow t; --outcome all lists every pair" in none.stdout
@@ -154,3 +155,12 @@ def test_replay_compares_live_with_stored_numbers(filled: Any) -> None:
     result = call("replay", "--state", str(filled.path))
     assert result.return_value == 1
     assert "different" in result.stdout
+
+
+def test_a_log_of_an_older_version_is_listed(filled: Any) -> None:
+    """Parts without the column of segments, as they were written before there were any."""
+    for part in (filled.path / "data" / "pairs").rglob("*.parquet"):
+        with duckdb.connect() as con:
+            con.execute("CREATE TABLE old AS SELECT * EXCLUDE (segments) FROM read_parquet($part)", {"part": str(part)})
+            con.execute(f"COPY old TO '{part}' (FORMAT parquet)")
+    assert [pair["segments"] for pair in pairs(filled)] == [None, None, None]

@@ -7,6 +7,7 @@ from typing import Any
 from proxy.analyst.lookup import find_exchange
 from proxy.analyst.replay import replay
 from proxy.analyst.tables import read_log
+from proxy.cli.report import make_report, render
 from proxy.exchange.parquet import connect
 
 FALLEN = {"served_by": "stable", "fallback_reason": "upstream_timeout", "status": 200, "error_type": None}
@@ -64,3 +65,15 @@ def test_an_exchange_is_found_with_its_fallback(world: Any) -> None:
     other = find_exchange(world.path, "x2")
     assert other is not None
     assert other["served_by"] is None
+
+
+def test_the_report_counts_what_fell_back_by_arm(world: Any) -> None:
+    """In JSON, page and terminal; without any there is no such column."""
+    for number in range(24):
+        fallen = FALLEN if number % 6 < 2 else {"status": 200}
+        world.segment(world.exchange(number, **fallen, shadows=[]))
+    world.run()
+    report = make_report(world.path)
+    assert [arm.fell_back for arm in report.experiments[0].arms] == [4, 4]
+    assert "fell back" in render(report, "table")
+    assert "Fell back" in render(report, "html")

@@ -41,7 +41,8 @@ GOLDEN = {
         | primary_response VARCHAR | shadow_response VARCHAR | logging_errors VARCHAR[] | sample_prob DOUBLE
         | repeat_outcome VARCHAR | repeat_comparison VARCHAR | repeat_reason VARCHAR | repeat_status SMALLINT
         | repeat_latency_s DOUBLE | repeat_metrics MAP(VARCHAR, DOUBLE)
-        | repeat_differences STRUCT(path VARCHAR, kind VARCHAR, primary_value VARCHAR, shadow_value VARCHAR)[]""",
+        | repeat_differences STRUCT(path VARCHAR, kind VARCHAR, primary_value VARCHAR, shadow_value VARCHAR)[]
+        | segments MAP(VARCHAR, VARCHAR)""",
 }
 SAMPLES: dict[str, Any] = {
     "VARCHAR": "text",

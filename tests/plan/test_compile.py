@@ -35,7 +35,10 @@ def test_a_plan_has_every_value_in_the_units_of_the_program() -> None:
     """The largest example, value by value."""
     plan = compile_plan(load(EXAMPLES / "gateway.yaml", {}))
     assert plan.limits == data.Limits()
-    assert plan.log == data.LogSettings(headers=["user-agent"])
+    assert plan.log == data.LogSettings(
+        headers=["user-agent", "x-country"],
+        segments=[data.Segment("country", header="x-country"), data.Segment("plan", pointer="/parameters/plan")],
+    )
     assert plan.upstreams["model-b"] == data.Upstream(
         name="model-b",
         endpoints=["127.0.0.1:9002", "127.0.0.1:9012"],

@@ -8,8 +8,10 @@ from scipy import stats as scipy_stats
 
 from proxy.stats.clusters import Floats, linear_ratio
 from proxy.stats.estimate import Estimate
+from proxy.stats.paired import clustered_mcnemar
 from proxy.stats.proportion import clustered_proportion, wilson
 from proxy.stats.quantiles import QuantileFunction, linear_quantile
+from proxy.stats.slices import slice_contrast
 from proxy.stats.strata import Cell, Stratified, Stratum, stratify
 
 pytestmark = pytest.mark.slow
@@ -157,3 +159,42 @@ def test_a_ramp_with_a_trend_fools_pooled_sums_and_not_strata() -> None:
         pooled_rejected += pooled_p is not None and pooled_p < 0.05
     assert rejected / runs <= 0.08
     assert pooled_rejected / runs > 0.9
+
+
+def test_mcnemar_by_unit_covers_where_units_differ() -> None:
+    """Units with many pairs that differ in who is right: the interval covers about 95 %, and pairs alone would not."""
+    rng = np.random.default_rng(77)
+    covered = naive_covered = 0
+    runs = 1000
+    for _ in range(runs):
+        n = zipf(rng, 200, most=60)
+        right = rng.beta(1.0, 4.0, (2, 200))
+        first = rng.binomial(n.astype(int), right[0] * (1 - right[1])).astype(float)
+        second = rng.binomial((n - first).astype(int), right[1] * (1 - right[0]) / (1 - right[0] * (1 - right[1])))
+        estimate = clustered_mcnemar(first, second.astype(float), n)
+        assert estimate is not None
+        assert estimate.low is not None
+        assert estimate.high is not None
+        covered += estimate.low <= 0 <= estimate.high
+        p1, p2 = first.sum() / n.sum(), second.sum() / n.sum()
+        naive = 1.96 * ((p1 + p2 - (p2 - p1) ** 2) / n.sum()) ** 0.5
+        naive_covered += abs(p2 - p1) <= naive
+    assert 0.93 * runs <= covered <= 0.985 * runs
+    assert naive_covered < 0.9 * runs
+
+
+def test_a_slice_that_units_cross_is_found_at_the_nominal_rate() -> None:
+    """Units have pairs on both sides of the border and their own rates: rejections under the null stay near 5 %."""
+    rng = np.random.default_rng(78)
+    rejected = 0
+    runs = 1000
+    for _ in range(runs):
+        rate = rng.beta(1.0, 9.0, 200)
+        a, b = rng.poisson(2.0, 200), rng.poisson(6.0, 200)
+        inside = (rng.binomial(a, rate).astype(float), a.astype(float))
+        outside = (rng.binomial(b, rate).astype(float), b.astype(float))
+        estimate = slice_contrast(inside, outside)
+        assert estimate is not None
+        assert estimate.p_value is not None
+        rejected += estimate.p_value < 0.05
+    assert 0.03 * runs <= rejected <= 0.07 * runs
