@@ -38,6 +38,7 @@ class Findings(msgspec.Struct, gc=False):
 
     `differences` keeps the first per path and kind, at most 20; `count` counts them all. What the
     operator ignores is only counted, in `ignored`. `reason` is that of the first difference.
+    `failed` says how an operator's own comparator failed.
     """
 
     differences: list[Difference] = []
@@ -45,6 +46,7 @@ class Findings(msgspec.Struct, gc=False):
     ignored: int = 0
     reason: str = ""
     metrics: dict[str, float] = {}
+    failed: str = ""
 
     def add(self, reason: str, path: str, kind: str, values: tuple[object, object], *, ignored: bool = False) -> None:
         """Note a difference between the primary's and the shadow's `values` at `path`."""
