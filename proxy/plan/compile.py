@@ -268,7 +268,14 @@ def _repeat_deadlines(config: Config) -> dict[str, float]:
 
 def _compare(compare: schema.Compare) -> rules.Compare:
     return rules.Compare(
-        absolute=compare.absolute, relative=compare.relative, label=compare.label, ignore=compare.ignore
+        absolute=compare.absolute,
+        relative=compare.relative,
+        label=compare.label,
+        ignore=compare.ignore,
+        outputs={name: rules.Judged(**judged.model_dump()) for name, judged in compare.outputs.items()},
+        content_types={
+            name.lower(): rules.Judged(**judged.model_dump()) for name, judged in compare.content_types.items()
+        },
     )
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from proxy.predictions import protocols, v2
 from proxy.predictions.comparators.choosing import FAILED, said
 from proxy.predictions.decode import Undecodable, decode_json, decompress
-from proxy.predictions.findings import Difference, Findings
+from proxy.predictions.findings import Difference, Findings, shown
 from proxy.predictions.judge import judge
 from proxy.predictions.outputs import Output
 from proxy.predictions.recognise import recognise
@@ -201,7 +201,8 @@ def _concluded(comparator: str, findings: Findings) -> Comparison:
             "mismatch", findings.reason, comparator, findings.metrics, findings.differences, findings.count
         )
     if findings.failed:
-        return Comparison("incomparable", FAILED, comparator, findings.metrics)
+        why = [Difference("", "failed", shown(findings.failed), "")]
+        return Comparison("incomparable", FAILED, comparator, findings.metrics, why)
     if findings.ignored:
         return Comparison("ignored", "ignored_paths", comparator, findings.metrics)
     return Comparison("match", "equal", comparator, findings.metrics)

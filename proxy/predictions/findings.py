@@ -22,7 +22,8 @@ class Difference(msgspec.Struct, gc=False, rename={"primary": "primary_value", "
     """One place where two answers differ.
 
     `path` is a JSON pointer with array indices and map keys collapsed to `*`. `kind` is "primitive",
-    "type", "missing" (the shadow lacks it), "extra" (the primary lacks it), "ordering" or "size".
+    "type", "missing" (the shadow lacks it), "extra" (the primary lacks it), "ordering", "size" or "failed" (an
+    operator's comparator, whose message stands for the primary's value).
     `primary` and `shadow` are printable and at most 80 characters. Encoded, the members are named as
     the columns of the log.
     """

@@ -51,7 +51,9 @@ def adapted(rules: Compare, judged: Judged, ours: Output, theirs: Output) -> Com
     label = _LABELS.get(judged.by, rules.label)
     if (absolute, relative, label) == (rules.absolute, rules.relative, rules.label):
         return rules
-    return msgspec.convert({"absolute": absolute, "relative": relative, "label": label, "ignore": rules.ignore}, Compare)
+    return msgspec.convert(
+        {"absolute": absolute, "relative": relative, "label": label, "ignore": rules.ignore}, Compare
+    )
 
 
 class Judgement(msgspec.Struct, gc=False):
