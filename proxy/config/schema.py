@@ -42,7 +42,7 @@ from proxy.config.kinds_of_text import (
 from proxy.config.resilience import Ejection, Fallback, Health, Retries
 from proxy.config.scalars import Unfit
 from proxy.config.shapes import HEADER_RULE, ONE_OR_MORE, OPTIONAL, Model
-from proxy.config.values import choice, count, duration, either, flag, fraction, number, size, weight
+from proxy.config.values import choice, count, duration, either, flag, fraction, size, weight
 from proxy.http.attributes import ACCESS_DEFAULT, ACCESS_FIELDS
 
 Names = Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE]

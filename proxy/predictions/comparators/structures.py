@@ -7,7 +7,9 @@ text, are compared as documents.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections import Counter
+from contextlib import suppress
+from typing import Any, Final
 
 from proxy.predictions.comparators.comparing import Options, Unfit
 from proxy.predictions.comparators.texts import normalised
@@ -15,7 +17,10 @@ from proxy.predictions.decode import Undecodable, decode_json
 from proxy.predictions.outputs import Output
 from proxy.predictions.tolerance import same
 
-_DEEPEST = 200
+Call = tuple[str, Any]
+_DEEPEST: Final = 200
+# Each is tried against each; an answer with more calls that are not even spelled alike is another answer.
+_MOST_TRIED: Final = 64
 
 
 def documents(ours: Output, theirs: Output, options: Options) -> dict[str, float]:
@@ -31,25 +36,40 @@ def tool_calls(ours: Output, theirs: Output, options: Options) -> dict[str, floa
     most = max(len(a), len(b))
     if not most:
         return {"tool_names": 1.0, "tool_calls": 1.0}
-    names = [name for name, _ in b]
-    named = 0
-    for name, _ in a:
-        if name in names:
-            names.remove(name)
-            named += 1
+    named = (Counter(name for name, _ in a) & Counter(name for name, _ in b)).total()
     return {"tool_names": named / most, "tool_calls": _paired(a, b, options) / most}
 
 
-def _paired(a: list[tuple[str, Any]], b: list[tuple[str, Any]], options: Options) -> int:
-    rest = list(b)
-    found = 0
-    for name, arguments in a:
-        for index, (other, theirs) in enumerate(rest):
+def _paired(a: list[Call], b: list[Call], options: Options) -> int:
+    """How many calls both make: those spelled alike first, then the few that remain within the tolerance."""
+    spelled: dict[str, list[Call]] = {}
+    for call in b:
+        spelled.setdefault(_key(call), []).append(call)
+    rest = [call for call in a if not _take(spelled, _key(call))]
+    found = len(a) - len(rest)
+    left = [call for calls in spelled.values() for call in calls]
+    for name, arguments in rest[:_MOST_TRIED]:
+        for index, (other, theirs) in enumerate(left[:_MOST_TRIED]):
             if name == other and alike(arguments, theirs, options):
-                del rest[index]
+                del left[index]
                 found += 1
                 break
     return found
+
+
+def _key(call: Call) -> str:
+    try:
+        return json.dumps(call, sort_keys=True)
+    except RecursionError:
+        raise Unfit from None
+
+
+def _take(spelled: dict[str, list[Call]], key: str) -> bool:
+    calls = spelled.get(key)
+    if not calls:
+        return False
+    calls.pop()
+    return True
 
 
 def alike(a: Any, b: Any, options: Options, depth: int = 0) -> bool:
@@ -78,13 +98,12 @@ def _call(value: Any) -> tuple[str, Any]:
     call = _document(value)
     if type(call) is not dict:
         raise Unfit
-    inner = call.get("function") if type(call.get("function")) is dict else call
+    function = call.get("function")
+    inner = function if type(function) is dict else call
     name, arguments = inner.get("name"), inner.get("arguments", inner.get("input"))
     if type(name) is not str:
         raise Unfit
     if type(arguments) is str:
-        try:
+        with suppress(ValueError, RecursionError):  # what is no JSON is compared as the text that it is
             arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
-            pass  # what is no JSON is compared as the text that it is
     return name, arguments

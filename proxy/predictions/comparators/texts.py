@@ -15,7 +15,7 @@ from typing import Any, Final
 from proxy.predictions.comparators.comparing import Options, Unfit
 from proxy.predictions.outputs import Output
 
-# 5,000 × 5,000 takes some 10 ms with the bit-parallel algorithm, and grows as the square.
+# 5,000 by 5,000 takes some 10 ms with the bit-parallel algorithm, and grows as the square.
 MOST_UNITS: Final = 5000
 # Edits of many texts together may cost no more than those of one of the longest.
 _MOST_WORK: Final = MOST_UNITS * MOST_UNITS
