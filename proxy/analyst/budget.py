@@ -11,7 +11,7 @@ import ctypes
 import threading
 import time
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 from proxy.predictions.comparators.own import Overrun
 
@@ -33,7 +33,7 @@ class Budget:
         self._thread = threading.get_ident()
         self._watch = threading.Thread(target=self._look, name="comparator budget", daemon=True)
 
-    def __enter__(self) -> Budget:
+    def __enter__(self) -> Self:
         """Start to look."""
         self._watch.start()
         return self

@@ -51,21 +51,22 @@ class Own:
         if self._overruns.get(name, 0) >= MOST_OVERRUNS:
             raise ComparatorFailed(f"{name}: not called any more, it took over {BUDGET_S:g} s {MOST_OVERRUNS} times")
         try:
-            if name not in self._found:
-                self._found[name] = _load(name)
-            call = self._found[name]
-            if call is None:
-                raise ComparatorFailed(f"{name}: no entry point of the group {GROUP} has this name")
             with self.guard(BUDGET_S):
-                returned = call(ours, theirs)
+                call = self._find(name)
+                returned = call(ours, theirs) if call else None
         except Overrun:
             self._overruns[name] = self._overruns.get(name, 0) + 1
             raise ComparatorFailed(f"{name}: took over {BUDGET_S:g} s") from None
-        except ComparatorFailed:
-            raise
         except Exception as error:
             raise ComparatorFailed(f"{name}: {type(error).__name__}") from error
+        if call is None:
+            raise ComparatorFailed(f"{name}: no entry point of the group {GROUP} has this name")
         return _metrics(name, returned)
+
+    def _find(self, name: str) -> Callable[[Output, Output], Any] | None:
+        if name not in self._found:
+            self._found[name] = _load(name)
+        return self._found[name]
 
 
 def _load(name: str) -> Callable[[Output, Output], Any] | None:
