@@ -28,6 +28,7 @@ import duckdb
 from proxy.analysis.compare import SENT, compare_pair
 from proxy.analysis.noise import NOT_SAMPLED, Repeated
 from proxy.analyst import parts
+from proxy.analyst.budget import Budget
 from proxy.analyst.presentation import Presentation
 from proxy.analyst.rows import Rows, lost_leg
 from proxy.analyst.sampling import Sampler
@@ -39,6 +40,7 @@ from proxy.exchange.parquet import connect
 from proxy.exchange.records import Exchange, Leg, Record
 from proxy.exchange.segments import Segment
 from proxy.plan.repeating import is_repeat
+from proxy.predictions.comparators.own import OWN
 from proxy.predictions.compare import Comparison
 from proxy.predictions.rules import Compare
 
@@ -139,6 +141,7 @@ class Pipeline:
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._connection = connect()
         self._store = Store(state_dir)
+        OWN.guard = Budget
         self._read_until: dict[str, float] = {}
         self.state = self._recover()
 

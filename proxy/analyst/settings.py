@@ -18,7 +18,7 @@ from proxy.analysis.redact import Redaction, compile_redaction
 from proxy.analysis.segments import Segments, compile_segments
 from proxy.errors import StateError
 from proxy.plan.data import LogSettings, Segment, Tracing
-from proxy.predictions.rules import Compare
+from proxy.predictions.rules import Compare, Judged
 
 FILE: Final = "deployment.json"
 DEFAULT_DEADLINE_S: Final = 10.0
@@ -39,6 +39,18 @@ class Retention(msgspec.Struct):
     size_bytes: int = 10 * 1024**3
 
 
+class _Judged(msgspec.Struct):
+    """`predictions.rules.Judged` as a newer supervisor may write it; a comparator unknown here leaves the choice open."""
+
+    by: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+    absolute: float | None = None
+    relative: float | None = None
+    k: int = Judged().k
+    p: float = Judged().p
+
+
 class _Compare(msgspec.Struct):
     """`predictions.rules.Compare` as a newer supervisor may write it."""
 
@@ -46,6 +58,8 @@ class _Compare(msgspec.Struct):
     relative: float = Compare().relative
     label: str = "auto"
     ignore: list[str] = []
+    outputs: dict[str, _Judged] = {}
+    content_types: dict[str, _Judged] = {}
 
 
 class _Tracing(msgspec.Struct):

@@ -136,14 +136,16 @@ def _known_keys(loc: Path) -> Collection[str]:
     current: Any = Config
     for part in loc[:-1]:
         current = _bare(current)
-        if isinstance(current, type) and issubclass(current, BaseModel):
+        if isinstance(current, type) and issubclass(current, FaultBase) and part in KINDS:
+            current = KINDS[str(part)]  # pydantic names the kind among the keys that lead to a definition
+        elif isinstance(current, type) and issubclass(current, BaseModel):
             current = current.model_fields[str(part)].annotation
         elif get_origin(current) is list:
             current = get_args(current)[0]
         elif get_origin(current) is dict:
             current = get_args(current)[1]
         else:
-            current = KINDS.get(str(part), FaultBase)
+            return []
     current = _bare(current)
     return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
+from proxy.config.comparing import Compare
 from proxy.config.document import Document
 from proxy.config.fault_kinds import FaultDefinition
 from proxy.config.kinds_of_text import (
@@ -23,7 +24,6 @@ from proxy.config.kinds_of_text import (
     LISTENER,
     METHOD,
     NAME,
-    OUTPUT_PATH,
     PATH,
     POINTER,
     RANGE,
@@ -42,7 +42,7 @@ from proxy.config.kinds_of_text import (
 from proxy.config.resilience import Ejection, Fallback, Health, Retries
 from proxy.config.scalars import Unfit
 from proxy.config.shapes import HEADER_RULE, ONE_OR_MORE, OPTIONAL, Model
-from proxy.config.values import choice, count, duration, either, flag, fraction, number, size, weight
+from proxy.config.values import choice, count, duration, either, flag, fraction, size, weight
 from proxy.http.attributes import ACCESS_DEFAULT, ACCESS_FIELDS
 
 Names = Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE]
@@ -334,23 +334,6 @@ class Experiment(Model):
     arms: dict[Annotated[str, NAME], Arm] = Field(min_length=1, description="the variants by name")
     overrides: dict[str, Annotated[str, TEXT]] = Field(default={}, description="units that always get a certain arm")
     opt_out: Names = Field(default=[], description="units that never take part")
-
-
-class Compare(Model):
-    """When two answers count as the same."""
-
-    absolute: Annotated[float, number(least=0)] = Field(
-        default=1e-8, description="numbers agree when they differ by no more than this"
-    )
-    relative: Annotated[float, number(least=0)] = Field(
-        default=1e-6, description="or by no more than this part of the larger one"
-    )
-    label: Annotated[Literal["auto", "argmax", "value"], choice("auto", "argmax", "value")] = Field(
-        default="auto", description="whether a vector of scores is judged by its class"
-    )
-    ignore: Annotated[list[Annotated[str, OUTPUT_PATH]], ONE_OR_MORE] = Field(
-        default=[], description="paths left out, such as /outputs/score or /meta/*"
-    )
 
 
 class Shadow(Model):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from proxy.config import fault_kinds, schema
+from proxy.config import comparing, fault_kinds, schema
 from proxy.config.scalars import is_unix, split_address
 from proxy.config.schema import Config
 from proxy.config.sharing import primary_upstreams, shared_with
@@ -266,9 +266,16 @@ def _repeat_deadlines(config: Config) -> dict[str, float]:
     return {repeat_name(name): max(deadlines) for name in primary_upstreams(config)} if deadlines else {}
 
 
-def _compare(compare: schema.Compare) -> rules.Compare:
+def _compare(compare: comparing.Compare) -> rules.Compare:
     return rules.Compare(
-        absolute=compare.absolute, relative=compare.relative, label=compare.label, ignore=compare.ignore
+        absolute=compare.absolute,
+        relative=compare.relative,
+        label=compare.label,
+        ignore=compare.ignore,
+        outputs={name: rules.Judged(**judged.model_dump()) for name, judged in compare.outputs.items()},
+        content_types={
+            name.lower(): rules.Judged(**judged.model_dump()) for name, judged in compare.content_types.items()
+        },
     )
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.predictions import protocols, v2
+from proxy.predictions.comparators.choosing import FAILED, said
 from proxy.predictions.decode import Undecodable, decode_json, decompress
-from proxy.predictions.findings import Difference, Findings
+from proxy.predictions.findings import Difference, Findings, shown
 from proxy.predictions.judge import judge
 from proxy.predictions.outputs import Output
 from proxy.predictions.recognise import recognise
@@ -44,12 +46,13 @@ class Comparison(msgspec.Struct, gc=False):
 
     - match: "identical" (the bytes), "equal" (what they mean)
     - mismatch: "status", "error" (one leg reports a failure with status 200), "not_json" (one leg is
-      JSON and the other is not), "outputs", "shape", "datatype", "values", "labels", "structure", "bytes"
+      JSON and the other is not), "outputs", "shape", "rows" (some are lost), "datatype", "values", "labels", "structure",
+      "ranking", "set", "text", "tool_calls", "bytes"
     - ignored: "both_failed", "ignored_paths" (all that differs is ignored)
     - incomparable: "not_captured", "truncated", "too_large", "encoding_unknown", "corrupt", "too_deep",
-      "different_protocols", or another word that the log gave for a missing body
+      "different_protocols", "comparator_failed" (the operator's own), or another word that the log gave for a missing body
 
-    `comparator` is what decided: "v1", "v2", "json", "bytes" or "status". `differences` are at most 20
+    `comparator` is what decided: "v1", "v2", "json", "text", "bytes" or "status". `differences` are at most 20
     of `difference_count`. `metrics` are the numeric deltas, `<output>.max_abs` and so on.
     """
 
@@ -130,10 +133,26 @@ def _by_content(protocol: str | None, primary: Answer, shadow: Answer, rules: Co
         findings = Findings()
         compare_documents(a, b, rules, findings)
         return _concluded("json", findings)
+    if rules.content_types and not (a_is_json or b_is_json):
+        found = _by_content_type(primary.content_type, ours, theirs, rules)
+        if found is not None:
+            return found
     kinds = ("json" if a_is_json else _described(ours), "json" if b_is_json else _described(theirs))
     if a_is_json or b_is_json:
         return Comparison("mismatch", "not_json", "json", {}, [Difference("/", "type", *kinds)], 1)
     return Comparison("mismatch", "bytes", "bytes", {}, [Difference("/", "primitive", *kinds)], 1)
+
+
+def _by_content_type(content_type: str | None, ours: bytes, theirs: bytes, rules: Compare) -> Comparison | None:
+    """Judge two bodies as texts by what the operator says of their media type; None where nothing is said."""
+    media = content_type.partition(";")[0].strip().lower() if content_type else ""
+    judged = said(rules.content_types, media)
+    if not judged.by or judged.by == "exact":
+        return None
+    texts = [Output(name="body", values=[body.decode(errors="replace")], shape=(1,)) for body in (ours, theirs)]
+    findings = Findings()
+    judge(texts[:1], texts[1:], replace(rules, outputs={"body": judged}), findings, batched=False)
+    return _concluded("text", findings)
 
 
 def _document(body: bytes, content_type: str | None, *, eager: bool) -> tuple[object, bool]:
@@ -181,6 +200,9 @@ def _concluded(comparator: str, findings: Findings) -> Comparison:
         return Comparison(
             "mismatch", findings.reason, comparator, findings.metrics, findings.differences, findings.count
         )
+    if findings.failed:
+        why = [Difference("", "failed", shown(findings.failed), "")]
+        return Comparison("incomparable", FAILED, comparator, findings.metrics, why)
     if findings.ignored:
         return Comparison("ignored", "ignored_paths", comparator, findings.metrics)
     return Comparison("match", "equal", comparator, findings.metrics)

@@ -22,7 +22,8 @@ class Difference(msgspec.Struct, gc=False, rename={"primary": "primary_value", "
     """One place where two answers differ.
 
     `path` is a JSON pointer with array indices and map keys collapsed to `*`. `kind` is "primitive",
-    "type", "missing" (the shadow lacks it), "extra" (the primary lacks it), "ordering" or "size".
+    "type", "missing" (the shadow lacks it), "extra" (the primary lacks it), "ordering", "size" or "failed" (an
+    operator's comparator, whose message stands for the primary's value).
     `primary` and `shadow` are printable and at most 80 characters. Encoded, the members are named as
     the columns of the log.
     """
@@ -38,6 +39,7 @@ class Findings(msgspec.Struct, gc=False):
 
     `differences` keeps the first per path and kind, at most 20; `count` counts them all. What the
     operator ignores is only counted, in `ignored`. `reason` is that of the first difference.
+    `failed` says how an operator's own comparator failed.
     """
 
     differences: list[Difference] = []
@@ -45,6 +47,7 @@ class Findings(msgspec.Struct, gc=False):
     ignored: int = 0
     reason: str = ""
     metrics: dict[str, float] = {}
+    failed: str = ""
 
     def add(self, reason: str, path: str, kind: str, values: tuple[object, object], *, ignored: bool = False) -> None:
         """Note a difference between the primary's and the shadow's `values` at `path`."""

@@ -3,7 +3,8 @@
 Scores agree within the tolerance; integers, texts and booleans are labels and agree when equal.
 Under `label: argmax` a vector of scores is judged by its class alone, and only its deltas are still
 measured. Each output leaves its numbers behind: `<output>.n`, `.max_abs`, `.max_rel`, `.mean_abs` for
-numbers, `.label_flips` where labels were judged. Pairs of which only one is finite differ, and stay
+numbers, `.label_flips` where labels were judged. What has a meaning of its own, by its kind or by the
+operator's word, is judged by one of `comparators`, where that can compare the values. Pairs of which only one is finite differ, and stay
 out of the deltas.
 """
 
@@ -17,16 +18,22 @@ from typing import Any, Final
 import msgspec
 
 from proxy.predictions import ignoring
+from proxy.predictions.comparators import choosing
+from proxy.predictions.comparators.catalogue import CATALOGUE
+from proxy.predictions.comparators.comparing import Options
+from proxy.predictions.comparators.own import PREFIX
 from proxy.predictions.findings import ABSENT, Findings, name_of
 from proxy.predictions.outputs import SCORES, Output, core, has_floats, vector_length
-from proxy.predictions.rules import Compare
-from proxy.predictions.tolerance import agree, measure
+from proxy.predictions.rules import Compare, Judged
+from proxy.predictions.tolerance import class_of, measure, same
 
 # A server that invents output names must not invent metrics without end.
 _MOST_METRICS: Final = 64 * 5
 Keys = tuple[str, str, str, str, str, str]
 _NUMBERS: Final = frozenset({int, float})
 _FLOATS: Final = frozenset({float})
+# Coarser ones have a tolerance of their own (`comparators.choosing`).
+_SINGLE: Final = frozenset({"FP32", "FP64"})
 _FAMILIES: Final = {"BOOL": "bool", "BYTES": "text"}
 
 
@@ -40,7 +47,7 @@ def judge(primary: list[Output], shadow: list[Output], rules: Compare, findings:
         findings: receives differences and metrics.
         batched: the protocol's first axis runs over predictions.
     """
-    if len(primary) == 1 == len(shadow) and rules.label == "auto" and not rules.ignore:
+    if len(primary) == 1 == len(shadow) and rules.label == "auto" and not rules.ignore and not rules.outputs:
         first, second = primary[0], shadow[0]
         if _are_scores_alike(first, second):
             # Most pairs; what follows below comes to the same, with more questions.
@@ -64,10 +71,11 @@ def judge(primary: list[Output], shadow: list[Output], rules: Compare, findings:
 def _are_scores_alike(ours: Output, theirs: Output) -> bool:
     """Whether nothing but the values, all of them floats, can differ."""
     return (
-        ours.datatype in SCORES
+        ours.datatype in _SINGLE
         and ours.datatype == theirs.datatype
         and ours.shape == theirs.shape
         and ours.name == theirs.name
+        and not ours.kind
         and _FLOATS.issuperset(map(type, ours.values))
         and _FLOATS.issuperset(map(type, theirs.values))
     )
@@ -96,8 +104,17 @@ def _aligned(primary: list[Output], shadow: list[Output]) -> Iterable[tuple[Outp
 
 def _judge_output(ours: Output, theirs: Output, terms: _Terms) -> None:
     findings, path = terms.findings, terms.keys[0]
+    said = choosing.said(terms.rules.outputs, ours.name or theirs.name) if terms.rules.outputs else choosing.UNSAID
+    terms.rules = choosing.adapted(terms.rules, said, ours, theirs)
+    by = choosing.comparator_of(said, ours, theirs)
+    chosen = by in CATALOGUE or by.startswith(PREFIX)
+    if (chosen and by in choosing.ANY_LENGTH) and _judge_by(by, said, (ours, theirs), terms):
+        return
     if ours.shape != theirs.shape and core(ours.shape) != core(theirs.shape):
-        findings.add("shape", path, "size", (ours.shape, theirs.shape), ignored=terms.ignored)
+        reason = "rows" if _lost_rows(ours.shape, theirs.shape, batched=terms.batched) else "shape"
+        findings.add(reason, path, "size", (ours.shape, theirs.shape), ignored=terms.ignored)
+        return
+    if (chosen and by not in choosing.ANY_LENGTH) and _judge_by(by, said, (ours, theirs), terms):
         return
     if ours.datatype != theirs.datatype and _family(ours.datatype) != _family(theirs.datatype):
         words = ours.datatype, theirs.datatype
@@ -106,7 +123,7 @@ def _judge_output(ours: Output, theirs: Output, terms: _Terms) -> None:
     rules = terms.rules
     if not (_NUMBERS.issuperset(map(type, a)) and _NUMBERS.issuperset(map(type, b))):
         _judge_labels(a, b, terms)
-    elif rules.label == "value" or not (has_floats(ours) or has_floats(theirs)):
+    elif rules.label == "value" or not (rules.label == "tolerance" or has_floats(ours) or has_floats(theirs)):
         different, at = _measure_all(a, b, 0.0, 0.0, terms)
         _conclude("labels", (a, b), different, at, terms)
         _count_flips(different, terms)
@@ -118,6 +135,23 @@ def _judge_output(ours: Output, theirs: Output, terms: _Terms) -> None:
         _count_flips(len(flips), terms)
     else:
         _judge_scores(a, b, terms)
+
+
+def _judge_by(by: str, said: Judged, outputs: tuple[Output, Output], terms: _Terms) -> bool:
+    """Judge two outputs by a comparator that has been chosen; False where it cannot compare these values."""
+    if len(terms.findings.metrics) >= _MOST_METRICS:
+        return False
+    rules = terms.rules
+    options = Options(said.k, said.p, rules.absolute, rules.relative, terms.batched)
+    label = terms.keys[1].removesuffix(".n")
+    how = choosing.Judgement(by, said, options, label, terms.keys[0], terms.ignored)
+    return choosing.judge_by(*outputs, how, terms.findings)
+
+
+def _lost_rows(ours: tuple[int, ...], theirs: tuple[int, ...], *, batched: bool) -> bool:
+    """Whether only the first axis differs, and runs over predictions."""
+    axes = len(ours)
+    return axes == len(theirs) and axes >= (1 if batched else 2) and ours[1:] == theirs[1:]
 
 
 def _judge_scores(a: list[Any], b: list[Any], terms: _Terms) -> None:
@@ -197,22 +231,6 @@ def _judge_labels(a: list[Any], b: list[Any], terms: _Terms) -> None:
         findings.add("labels", keys[0], "ordering", (a, b), ignored=terms.ignored)
     else:
         findings.add("labels", keys[0], kind, (a[first], b[first]), ignored=terms.ignored)
-
-
-def same(a: object, b: object, absolute: float, relative: float) -> bool:
-    """Tell whether two scalars of a JSON document are the same: integers exactly, other numbers by tolerance."""
-    kinds = {type(a), type(b)}
-    if kinds <= _NUMBERS:
-        left: Any = a
-        right: Any = b
-        return bool(left == right) if kinds == {int} else agree(left, right, absolute, relative)
-    return len(kinds) == 1 and a == b
-
-
-def class_of(value: object) -> str:
-    """Name the JSON type of a value; integers and other numbers are one type."""
-    kind = type(value)
-    return "number" if kind in _NUMBERS else kind.__name__
 
 
 def _family(datatype: str | None) -> str:

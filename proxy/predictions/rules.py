@@ -14,18 +14,38 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """A rule: immutable, comparable, encodable."""
 
 
+class Judged(Struct, frozen=True):
+    """How one output, or one content type, is judged; what is None is as for the whole shadow.
+
+    `by` is the name of a comparator (`comparators.catalogue`) or `entry:` and the operator's own, empty
+    where kind, datatype and values choose. Its metric must be at least `at_least`, or at most `at_most`.
+    """
+
+    by: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+    absolute: float | None = None
+    relative: float | None = None
+    k: int = 10
+    p: float = 0.9
+
+
 class Compare(Struct, frozen=True):
     """How the analyst compares this shadow's answers with the served ones.
 
     Two numbers agree when |a - b| <= max(absolute, relative * max(|a|, |b|)). `label` says which
     output is judged by its class: "auto" none but integer and text outputs, "argmax" of the last
-    axis, "value". `ignore` are paths such as `/outputs/score` or `/meta/*`.
+    axis, "value"; "tolerance" is set for an output whose integers are numbers. `ignore` are paths such as `/outputs/score` or `/meta/*`.
+    `outputs` says more of single outputs, by name or wildcard, the first that fits; `content_types` of
+    bodies that are no prediction, by media type or wildcard.
     """
 
     absolute: float = 1e-8
     relative: float = 1e-6
-    label: Literal["auto", "argmax", "value"] = "auto"
+    label: Literal["auto", "argmax", "value", "tolerance"] = "auto"
     ignore: list[str] = []
+    outputs: dict[str, Judged] = {}
+    content_types: dict[str, Judged] = {}
 
 
 class Noise(Struct, frozen=True, tag="noise"):

@@ -15,9 +15,8 @@ from typing import Any, Final
 from proxy.predictions import ignoring
 from proxy.predictions.decode import Undecodable
 from proxy.predictions.findings import ABSENT, LONGEST_NAME, Findings, name_of
-from proxy.predictions.judge import class_of, same
 from proxy.predictions.rules import Compare
-from proxy.predictions.tolerance import measure
+from proxy.predictions.tolerance import class_of, measure, same
 
 # Each level takes a Python frame; the interpreter allows 1,000, and callers have some already.
 _DEEPEST: Final = 200

@@ -7,9 +7,10 @@ leg is called primary (PEP 485 argues the same for `math.isclose`).
 from __future__ import annotations
 
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 _DIFFER: Final = (inf, 0.0)
+_NUMBERS: Final = frozenset({int, float})
 
 
 def measure(a: float, b: float) -> tuple[float, float]:
@@ -34,3 +35,19 @@ def agree(a: float, b: float, absolute: float, relative: float) -> bool:
     """Tell whether two numbers agree within an absolute or a relative tolerance."""
     distance, scale = measure(a, b)
     return distance <= absolute or distance <= relative * scale
+
+
+def same(a: object, b: object, absolute: float, relative: float) -> bool:
+    """Tell whether two scalars of a JSON document are the same: integers exactly, other numbers by tolerance."""
+    kinds = {type(a), type(b)}
+    if kinds <= _NUMBERS:
+        left: Any = a
+        right: Any = b
+        return bool(left == right) if kinds == {int} else agree(left, right, absolute, relative)
+    return len(kinds) == 1 and a == b
+
+
+def class_of(value: object) -> str:
+    """Name the JSON type of a value; integers and other numbers are one type."""
+    kind = type(value)
+    return "number" if kind in _NUMBERS else kind.__name__

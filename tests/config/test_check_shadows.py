@@ -35,6 +35,28 @@ CASES = [
             "6: shadows.s.compare.ignore[0]: got 'x', must be a path that starts with /, such as /outputs/score or /meta/*",
         ],
     ),
+    (
+        "shadows: {s: {upstream: model-b, compare: {outputs: {a: cosin, b: {by: cosine, at_least: 2}, c: {by: rbo, p: 1}}}}}",
+        [
+            "6: shadows.s.compare.outputs.a: got 'cosin', must be a comparator or entry: and the name of your own, did you mean 'cosine'?",
+            "6: shadows.s.compare.outputs.b.at_least: got 2, must be ≤ 1",
+            "6: shadows.s.compare.outputs.c.p: got 1, must be < 1",
+        ],
+    ),
+    (
+        "shadows: {s: {upstream: model-b, compare: {outputs: {a: {by: mae, at_least: 0.5}, b: {by: edit, at_most: 3}}}}}",
+        [
+            "6: shadows.s.compare.outputs.a: got a mapping, must not have at_least with mae, write at_most",
+            "6: shadows.s.compare.outputs.b: got a mapping, must not have at_most with edit, write at_least",
+        ],
+    ),
+    (
+        "shadows: {s: {upstream: model-b, compare: {content_types: {text/*: {by: edit, atleast: 0.9, k: 0}}}}}",
+        [
+            '6: shadows.s.compare.content_types["text/*"].k: got 0, must be ≥ 1',
+            "6: shadows.s.compare.content_types[\"text/*\"].atleast: unknown key, did you mean 'at_least'?",
+        ],
+    ),
 ]
 
 

@@ -6,6 +6,12 @@ import pytest
 
 CASES = [
     (
+        "faults: {definitions: {f: {kind: delay, value: 1s, dose: 1%, max_duration: 1m, washoud: 1s}}}",
+        [
+            "6: faults.definitions.f.washoud: unknown key, did you mean 'washout'?",
+        ],
+    ),
+    (
         "stat: x",
         [
             "6: stat: unknown key, did you mean 'state'?",

@@ -61,7 +61,16 @@ def test_a_plan_has_every_value_in_the_units_of_the_program() -> None:
     assert (route.upstream, route.reveal, route.max_body_bytes) == ("model-a", True, 10 * 2**20)
     shadow = plan.shadows["candidate"]
     assert (shadow.fraction, shadow.headers, shadow.shares_primary) == (0.1, {"x-shadow": "1"}, False)
-    assert shadow.compare == rules.Compare(ignore=["/id", "/outputs/score", "/meta/*"])
+    assert shadow.compare == rules.Compare(
+        ignore=["/id", "/outputs/score", "/meta/*"],
+        outputs={
+            "embedding": rules.Judged("cosine", at_least=0.99),
+            "class_probabilities": rules.Judged("total_variation", at_most=0.01),
+            "top_*": rules.Judged("rbo", at_least=0.9),
+            "count": rules.Judged("tolerance", absolute=2.0),
+        },
+        content_types={"text/*": rules.Judged("edit", at_least=0.95)},
+    )
     assert plan.faults["slow"] == data.Fault(
         name="slow",
         kind=data.Delay(distribution="lognormal", median_s=0.2, sigma=0.5),
