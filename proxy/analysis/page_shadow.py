@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proxy.analysis.markup import Markup, join, tag
 from proxy.analysis.page_answers import matrices, slice_table, tokens, truth_table, worst_pairs
+from proxy.analysis.page_noise import noise_tables
 from proxy.analysis.page_parts import DASH, badge, heading, plot_grid, table, two_lines, warning_list
 from proxy.analysis.plots import agreement_plot, histogram_plot, routes_plot, shift_plot
 from proxy.analysis.results import ShadowResult
@@ -34,6 +35,7 @@ def shadow_section(identity: str, result: ShadowResult) -> Markup:
                 routes_plot(f"{identity}-routes", result.routes),
             ]
         ),
+        noise_tables(result.noise),
         truth_table(result.truth),
         slice_table(result),
         matrices(result),

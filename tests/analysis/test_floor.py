@@ -12,6 +12,7 @@ import pytest
 from proxy.analysis.floor import estimate_noise
 from proxy.analysis.noise import PAIRED_SQL, Repeated, disagrees, noise_of
 from proxy.analysis.observations import FieldRow, NoiseData, NoiseSums
+from proxy.analysis.page_noise import noise_tables
 from proxy.analysis.sentences import noise_sentence
 from proxy.analysis.sums import Sums
 from proxy.exchange.records import COMPARISONS
@@ -169,3 +170,17 @@ def test_paired_sums_merge_by_addition() -> None:
     assert one.touched_noise == {"s"}
     both.add_noise("s", "u1", (1, 0, 0))
     assert one != both
+
+
+def test_the_page_has_a_row_per_output_and_escapes_what_a_server_named() -> None:
+    """Names of outputs and paths come from outside; a withheld verdict says why."""
+    hostile = sums_of([1] * 60 + [0] * 140, [0] * 200, output="<script>alert(1)</script>")
+    data = data_of(sums_of([1] * 60 + [0] * 140, [0] * 200), outputs=(hostile,), fields=(FieldRow("/<b>", 60.0, 0.0),))
+    page = str(noise_tables(estimate_noise(data)))
+    assert page.count('scope="row"') == 3
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "above" in page
+    few = str(noise_tables(estimate_noise(data_of(sums_of([90.0] * 29, [0.0] * 29, each=100.0)))))
+    assert "its units count as 29, 30 are needed" in few
+    assert str(noise_tables(None)) == ""
