@@ -180,11 +180,11 @@ def test_a_mark_loses_nothing(first: str, second: str) -> None:
 def test_models_that_agree_alike_everywhere_show_no_slice_beyond_the_nominal_rate(tmp_path: Path) -> None:
     """Under the null every discovery is false, so the share of reports with any is at most 5 % plus its noise."""
     alarms = 0
-    for seed in range(150):
+    for seed in range(60):
         state = tmp_path / str(seed)
         write_answers(state, pairs=1500, units=400, flip=0.05, seed=seed)
         alarms += any(s.found for s in shadow(state).slices)
-    assert alarms <= 150 * 0.05 + 3 * np.sqrt(150 * 0.05 * 0.95)
+    assert alarms <= 60 * 0.05 + 3 * np.sqrt(60 * 0.05 * 0.95)
 
 
 def test_an_answer_that_is_no_prediction_is_not_read() -> None:
