@@ -1,4 +1,4 @@
-"""Compiles the request path and the analyst's inner loops to C with mypyc, where a C compiler is at hand.
+"""Compiles the request path to C with mypyc, where a C compiler is at hand.
 
 The sources are plain Python and run as they are; compiled they need about half of the processor. So without a
 compiler, or without Python's headers, the build goes on with a warning. `PARALLAX_COMPILE` is `auto` (the default),
@@ -24,6 +24,7 @@ COMPILED: Final = {
     "proxy/exchange": "templates",
     "proxy/http": "caller fields head outgoing plain",
     "proxy/plan": "decide hashing link tracing",
+    "proxy/predictions": "pointer",
 }
 # The build has no dependency of the project at hand, so their types are unknown to it; mypy has checked them elsewhere.
 MYPY: Final = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent")

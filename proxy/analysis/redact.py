@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.predictions.decode import Undecodable, decode_json_leniently, encode_json
+from proxy.predictions.pointer import pointer_tokens
 
 REDACTED: Final = "[redacted]"
 ANY: Final = "*"
@@ -58,7 +59,7 @@ class Redaction:
         """
         if not self.pointers or (path and not path.startswith("/")):
             return False  # `status` and `body` are no pointers
-        segments = _segments(path)
+        segments = pointer_tokens(path)
         depth = None if exact else 1
         return any(
             all(ANY in pair or pair[0] == pair[1] for pair in zip(segments[:depth], pointer[:depth], strict=False))
@@ -68,12 +69,7 @@ class Redaction:
 
 def compile_redaction(pointers: Iterable[str]) -> Redaction:
     """Compile JSON pointers such as `/user/email` or `/rows/*/name`."""
-    return Redaction(tuple(_segments(pointer) for pointer in pointers))
-
-
-def _segments(pointer: str) -> Pointer:
-    """The unescaped segments of a pointer; the empty pointer is the whole document and has none."""
-    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
+    return Redaction(tuple(pointer_tokens(pointer) for pointer in pointers))
 
 
 def _redacted(document: object, pointer: Sequence[str]) -> object:

@@ -15,6 +15,7 @@ from proxy.analysis.redact import Redaction
 from proxy.exchange.records import Exchange
 from proxy.plan.data import Segment
 from proxy.predictions.decode import Undecodable, decode_json, decompress
+from proxy.predictions.pointer import pointer_tokens, resolve_pointer
 
 LONGEST_VALUE: Final = 64
 # What a request may grow to when its content coding is undone, to read a word of it.
@@ -44,7 +45,7 @@ class Segments:
             except (Undecodable, RecursionError):
                 return found
             for name, pointer in self.pointers:
-                word = _word(_at(document, pointer))
+                word = _word(resolve_pointer(document, pointer))
                 if word is not None:
                     found[name] = word
         return found
@@ -56,22 +57,11 @@ def compile_segments(segments: Iterable[Segment], redaction: Redaction) -> Segme
     return Segments(
         tuple((s.name, s.header.lower()) for s in listed if s.header is not None),
         tuple(
-            (s.name, tuple(part.replace("~1", "/").replace("~0", "~") for part in s.pointer.split("/")[1:]))
+            (s.name, pointer_tokens(s.pointer))
             for s in listed
             if s.pointer is not None and not redaction.covers(s.pointer)
         ),
     )
-
-
-def _at(document: object, pointer: tuple[str, ...]) -> object:
-    for part in pointer:
-        if isinstance(document, dict):
-            document = document.get(part)
-        elif isinstance(document, list) and part.isascii() and part.isdigit() and len(part) < 10:
-            document = document[int(part)] if int(part) < len(document) else None
-        else:
-            return None
-    return document
 
 
 def _word(value: object) -> str | None:

@@ -20,6 +20,7 @@ from proxy.plan.hashing import gate_threshold
 from proxy.plan.repeating import repeats_of, served_by
 from proxy.plan.resilience import Fallback
 from proxy.plan.trust import NOBODY, LinkedTrust
+from proxy.predictions.pointer import pointer_tokens, resolve_pointer
 
 Predicate = Callable[[Head], bool]
 # A unit getter takes the head and the parsed body (None when there is none).
@@ -340,26 +341,6 @@ def _header_getter(key: bytes) -> UnitGetter:
         return None
 
     return get
-
-
-def pointer_tokens(pointer: str) -> tuple[str, ...]:
-    """The reference tokens of a JSON pointer (RFC 6901)."""
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
-
-
-def resolve_pointer(document: object, tokens: tuple[str, ...]) -> object:
-    """The value that `tokens` lead to, or None where they lead nowhere."""
-    value = document
-    for token in tokens:
-        if isinstance(value, dict):
-            value = value.get(token)
-        elif isinstance(value, list):
-            if not token.isdigit() or len(token) > 9 or int(token) >= len(value):
-                return None
-            value = value[int(token)]
-        else:
-            return None
-    return value
 
 
 def _scalar(value: object) -> str | None:

@@ -25,7 +25,7 @@ from proxy.plan.data import (
     encode_plan,
 )
 from proxy.plan.decide import Body, decide, find_route, shadow_method_allowed
-from proxy.plan.link import LinkedPlan, link_plan, pointer_tokens, resolve_pointer
+from proxy.plan.link import LinkedPlan, link_plan
 
 EXPERIMENT = Experiment("ranker", "ranker", [Arm("a", 0.5, "one"), Arm("b", 0.5, "two")], "a")
 ROUTE = Route(
@@ -355,14 +355,3 @@ def test_decide_is_total(target, headers):
         decision = decide(plan(routes=[route(match=Match()), route(name="n")]), head, "id")
         assert decision.refusal is None
         assert len(decision.assignments) == 1
-
-
-def test_json_pointers_follow_rfc_6901():
-    """Escapes, array indices, and nothing where a pointer leads nowhere."""
-    document = {"a/b": {"m~n": [10, {"": 5}]}, "": 1}
-    assert resolve_pointer(document, pointer_tokens("/a~1b/m~0n/0")) == 10
-    assert resolve_pointer(document, pointer_tokens("/a~1b/m~0n/1/")) == 5
-    assert resolve_pointer(document, pointer_tokens("/")) == 1
-    assert resolve_pointer(document, pointer_tokens("")) is document
-    for nowhere in ("/x", "/a~1b/m~0n/9", "/a~1b/m~0n/-1", "/a~1b/m~0n/x", "/a~1b/m~0n/0/1"):
-        assert resolve_pointer(document, pointer_tokens(nowhere)) is None
