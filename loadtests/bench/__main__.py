@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from loadtests.bench import interpreter, launch, load, show, verify
+from loadtests.bench import interpreter, load, show, verify
 from loadtests.bench.bars import Verdict
 from loadtests.bench.figures import Measurement, Series
 from loadtests.bench.job import Job, run_job
@@ -32,13 +32,14 @@ from loadtests.bench.job_isolation import IsolationJob
 from loadtests.bench.job_latency import LatencyJob
 from loadtests.bench.job_memory import MemoryJob
 from loadtests.bench.job_stream import StreamJob
-from loadtests.bench.launch import PROJECT, launch_origins
+from loadtests.bench.launch import launch_origins
 from loadtests.bench.openloop import LATE_P99_US
 from loadtests.bench.peers import Peer, fetch_peers
 from loadtests.bench.progress import RunProgress, in_words
 from loadtests.bench.running import Cores, Running, SystemFailed
 from loadtests.bench.setting import Setting
 from loadtests.bench.systems import NAMES
+from loadtests.tree import ROOT, TREE
 
 JOBS = ("a", "a'", "a2", "b", "c", "d", "e", "f", "s", "i")
 JOB_WORDS = (
@@ -168,7 +169,7 @@ def as_json(
         "machine": {
             "cores": os.cpu_count(),
             "python": interpreter.describe(),
-            "compiled": interpreter.form(launch.MEASURED)[1],
+            "compiled": interpreter.form(TREE)[1],
             "kernel": platform.release(),
             "pinned": str(setting.cores),
         },
@@ -215,7 +216,7 @@ def print_setting(console: Console, arguments: argparse.Namespace, setting: Sett
     described = interpreter.describe()
     style = None if described["profile_guided"] else "yellow"
     console.print(f"  python  {interpreter.in_words(described)}", highlight=False, style=style)
-    words, is_compiled = interpreter.form(launch.MEASURED)
+    words, is_compiled = interpreter.form(TREE)
     console.print(f"  parallax  {words}", highlight=False, style=None if is_compiled else "yellow")
     console.print(
         f"  load    {load.CONNECTIONS} keep-alive connections, closed loop; POST {load.TARGET}, {len(load.BODY)} bytes, "
@@ -254,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 150)
     started = time.monotonic()
     with console.status("fetching the peers") as status:
-        peers = fetch_peers(PROJECT / ".peers", lambda what: status.update(f"fetching the peers {what}"))
+        peers = fetch_peers(ROOT / ".peers", lambda what: status.update(f"fetching the peers {what}"))
     directory = Path(tempfile.mkdtemp(prefix="parallax-bench-"))
     verdicts: list[Verdict] = []
     try:

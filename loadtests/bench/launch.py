@@ -17,11 +17,9 @@ from pathlib import Path
 from loadtests.bench import load
 from loadtests.bench.peers import Peer
 from loadtests.bench.running import Cores, Running, SystemFailed, accepts, answers_200, free_port, start
+from loadtests.tree import with_tree
 
 TEMPLATES = Path(__file__).with_name("templates")
-PROJECT = Path(__file__).resolve().parents[2]
-# Parallax as it is installed, its request path compiled, where `PARALLAX_TREE` names it; else the sources as they are.
-MEASURED = Path(os.environ.get("PARALLAX_TREE") or PROJECT).resolve()
 CONFIGURATIONS = ("split", "split-logged", "mirror", "isolation", "stream")
 MIRRORING = ("mirror", "isolation")
 CONNECTIONS = 2048
@@ -157,7 +155,7 @@ def launch_naive(_peer: Peer | None, _configuration: str, place: Place) -> Runni
     port = free_port()
     command = [sys.executable, "-m", "loadtests.naive", "--port", str(port)]
     command += [f"--upstream=http://127.0.0.1:{place.ports[model]}" for model in ("a", "b")]
-    return _start("naive", command, Peer("naive", None, environment=own_environment()), place, port)
+    return _start("naive", command, Peer("naive", None, environment=with_tree()), place, port)
 
 
 def _start(name: str, command: list[str], peer: Peer | None, place: Place, port: int) -> Running:
@@ -171,11 +169,6 @@ def _start(name: str, command: list[str], peer: Peer | None, place: Place, port:
     )
 
 
-def own_environment() -> dict[str, str]:
-    """An environment in which Python finds Parallax as it is measured, and this tree."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(MEASURED), str(PROJECT)))}
-
-
 def launch_parallax(_peer: Peer | None, configuration: str, place: Place) -> Running:
     """Parallax as a user starts it: `parallax serve FILE --state DIR`."""
     port, metrics, config = free_port(), free_port(), place.directory / "parallax.yaml"
@@ -185,7 +178,7 @@ def launch_parallax(_peer: Peer | None, configuration: str, place: Place) -> Run
         raise SystemFailed(f"{program} does not exist, run `make setup`")
     command = [str(program), "serve", str(config), "--state", str(place.directory / "state")]
     running = start(
-        "parallax", place.cores.for_workers(command, place.workers), place.directory, port=port, environment=own_environment(),
+        "parallax", place.cores.for_workers(command, place.workers), place.directory, port=port, environment=with_tree(),
         ready=lambda: answers_200(f"http://127.0.0.1:{metrics}/readyz"),
     )  # fmt: skip
     running.metrics_port = metrics

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from loadtests.bench.launch import own_environment
 from loadtests.bench.running import Cores, Running, accepts, free_port, start
+from loadtests.tree import with_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def start_models(name: str, behaviours: tuple[str, ...], directory: Path, cores:
         cores.pinned(command, cores.load),
         place,
         port=counts,
-        environment=own_environment(),
+        environment=with_tree(),
         ready=partial(accepts, counts),
     )
     return Models(running, ports, counts)

@@ -15,11 +15,9 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.demo.children import free_ports
+from loadtests.tree import with_tree
 from proxy.supervisor.client import ask
 
-ROOT = Path(__file__).resolve().parents[2]
-# Parallax as it is installed, compiled, where `PARALLAX_TREE` names it; else the sources as they are.
-TREE = Path(os.environ.get("PARALLAX_TREE") or ROOT).resolve()
 CONFIG = """\
 # Written by `make soak`.
 listeners: [{{address: '127.0.0.1:{traffic}'}}]
@@ -72,7 +70,7 @@ class Deployment:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "proxy", "serve", str(self.config), "--state", str(self.state)],
-                stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": f"{TREE}{os.pathsep}{ROOT}"}, start_new_session=True,
+                stdout=log, stderr=log, env=with_tree(), start_new_session=True,
             )  # fmt: skip
 
     async def stop(self) -> int:

@@ -24,9 +24,9 @@ import duckdb
 import httptools
 import pytest
 
+from loadtests.tree import with_tree
+
 DEADLINE_S = 40.0
-# The tree under test: an installed one, whose request path is compiled, where `PARALLAX_TREE` names it.
-SOURCE = str(Path(os.environ.get("PARALLAX_TREE") or Path(__file__).parents[2]).resolve())
 PARALLAX = (sys.executable, "-m", "proxy")
 
 
@@ -144,7 +144,7 @@ class Parallax:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": SOURCE, **variables},
+                env={**with_tree(), **variables},
             )
         self.processes.append(process)
         return process
@@ -154,7 +154,7 @@ class Parallax:
         process = await asyncio.create_subprocess_exec(
             *PARALLAX, *arguments, "--state", str(self.state),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": SOURCE},
+            env=with_tree(),
         )  # fmt: skip
         async with asyncio.timeout(DEADLINE_S):
             said, _ = await process.communicate()

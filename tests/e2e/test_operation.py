@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.tree import VARIABLE
 from proxy.supervisor.client import AdminRefused, ask
 from tests.e2e.conftest import Caller, Parallax, World, connections_of, one_request, until
 from tests.e2e.test_processes import ROUTES, counted_once
@@ -36,7 +37,7 @@ async def books_balance(proxy: Parallax, callers: Caller) -> None:
     assert counted_once(proxy) == set(callers.answered)
 
 
-@pytest.mark.skipif("PARALLAX_TREE" not in os.environ, reason="the sources are under test: `make test` installs them")
+@pytest.mark.skipif(VARIABLE not in os.environ, reason="the sources are under test: `make test` installs them")
 async def test_an_installed_parallax_runs_compiled(world: World):
     """Where there is a compiler and Python's headers; else it says that it does not."""
     headers = Path(sysconfig.get_path("include")) / "Python.h"

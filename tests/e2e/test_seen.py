@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.e2e.conftest import SOURCE, World, until
+from loadtests.tree import with_tree
+from tests.e2e.conftest import World, until
 from tests.e2e.test_processes import ROUTES, counted_once
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs pip install 'parallax[otel]'")
@@ -69,7 +70,7 @@ async def test_every_request_is_a_line_and_a_trace_exactly_once(world: World):
     await callers.send(400)
     top = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "proxy", "top", "--once", "--json", "--state", str(proxy.state),
-        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": SOURCE},
+        stdout=subprocess.PIPE, env=with_tree(),
     )  # fmt: skip
     output, _ = await top.communicate()
     proxy.write(world.upstreams() + "workers: 2\n" + ROUTES + telemetry.replace("access.jsonl", "access.jsonl.new"))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import SOURCE, Parallax, World, until
+from loadtests.tree import TREE
+from tests.e2e.conftest import Parallax, World, until
 from tests.e2e.test_processes import ROUTES, counted_once
 
 pytestmark = pytest.mark.e2e
@@ -84,7 +85,7 @@ async def test_a_slow_disk_costs_records_and_no_time(world: World):
     """The disk takes a megabyte a second and gets far more: answers go on, what does not fit is counted."""
     proxy = world.parallax(BODIES + ROUTES)
     slow = str(Path(__file__).parent / "slow_disk")
-    proxy.start(PYTHONPATH=os.pathsep.join([SOURCE, slow]))
+    proxy.start(PYTHONPATH=os.pathsep.join([str(TREE), slow]))
     await proxy.ready()
     (proxy.state / "slow").touch()
     callers = world.callers(proxy, callers=6, fresh=2, padding=200_000)

@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.tree import with_tree
 from proxy.supervisor.client import ask
-from tests.e2e.conftest import SOURCE, Parallax, World, free_port, one_request, until
+from tests.e2e.conftest import Parallax, World, free_port, one_request, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -44,7 +45,7 @@ def run(proxy: Parallax, *words: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
         cwd=proxy.folder,
-        env={**os.environ, "PYTHONPATH": SOURCE},
+        env=with_tree(),
     )
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench import launch, load
-from loadtests.bench.launch import CONFIGURATIONS, PROJECT, Place
+from loadtests.bench.launch import CONFIGURATIONS, Place
 from loadtests.bench.peers import PROGRAMS, Debian, Peer, fetch_program
 from loadtests.bench.running import Cores
 from loadtests.bench.systems import SYSTEMS, able, system_named
+from loadtests.tree import ROOT, with_tree
 
 pytestmark = pytest.mark.e2e
 
@@ -27,9 +28,9 @@ PORTS = {"a": 18001, "b": 18002, "c": 18003, "status": 18004, "echo": 18005}
 @pytest.fixture(scope="module")
 def peers() -> dict[str, Peer]:
     """What is in .peers or on PATH; nothing is fetched."""
-    debian = Debian(PROJECT / ".peers")
+    debian = Debian(ROOT / ".peers")
     found = {one.package: fetch_program(one, debian, unpack=lambda package: "not fetched by tests") for one in PROGRAMS}
-    envoy = PROJECT / ".peers" / "envoy" / "envoy" / "_bin" / "envoy"
+    envoy = ROOT / ".peers" / "envoy" / "envoy" / "_bin" / "envoy"
     found["envoy"] = Peer("envoy", envoy if envoy.exists() else None, reason="not fetched by tests")
     return found
 
@@ -83,7 +84,7 @@ def test_a_configuration_is_accepted_by_its_program(
     peer = peers.get(name)
     if peer is not None and peer.binary is None:
         pytest.skip(f"{name}: {peer.reason}")
-    environment = peer.environment if peer is not None else launch.own_environment()
+    environment = peer.environment if peer is not None else with_tree()
     for number, place in enumerate((place_in(tmp_path), place_in(tmp_path, workers=2, connections=12_000))):
         file = written(name, configuration, place)
         accepted(check_command(name, peer.binary if peer is not None else None, file), environment)
