@@ -2,9 +2,10 @@
 
 Either may come first, also from another segment. Every leg that an exchange announced ends in exactly
 one pair: when the log has been read past its shadow's deadline and a margin, it is `worker_lost`; a
-leg that then still comes is dropped. Where an exchange was asked of its own upstream a second time, its legs wait for
-one another, because the answers of its shadows are held against that repeat. Time is that of the log (how far it has been read), not of a
-clock, so that an analyst that is behind loses nothing. No file and no database is touched here.
+leg that then still comes is dropped. Where an exchange was asked of its own upstream a second time, its legs
+wait for one another, because the answers of its shadows are held against that repeat. Time is that of the
+log (how far it has been read), not of a clock, so that an analyst that is behind loses nothing. No file and
+no database is touched here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 import msgspec
 
 from proxy.exchange.records import Exchange, Leg
-from proxy.plan.repeating import is_repeat
+from proxy.plan.repeating import has_repeat
 
 # A worker writes every 100 ms, a busy disk makes that seconds.
 MARGIN_S: Final = 10.0
@@ -37,7 +38,11 @@ class Waiting(msgspec.Struct, gc=False):
     expires_s: float
     body_bytes: int = 0
     held: list[Leg] = []
-    holds: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the legs wait for one another."""
+        return has_repeat(self.exchange.shadows)
 
 
 class EarlyLeg(msgspec.Struct, gc=False):
@@ -87,9 +92,7 @@ class Joins:
             if len(shadows) > 1:
                 deadline_s = max(deadline_s, *(deadlines.get(shadow, default_deadline_s) for shadow in shadows))
             waiting = Waiting(exchange, shadows, exchange.ts + exchange.latency_s + deadline_s + MARGIN_S)
-            # Announced last, so that to know whether there is a repeat costs one look.
-            if is_repeat(exchange.shadows[-1]):
-                waiting.holds = True
+            if waiting.holds:
                 self.restore_waiting(waiting, found)
                 return []
             self.restore_waiting(waiting)
@@ -168,7 +171,7 @@ class Joins:
             size = 0
         waiting.body_bytes += size
         self.waiting_bytes += size
-        waiting.held = [*waiting.held, leg]
+        waiting.held.append(leg)
 
     def _forget(self, exchange_id: str) -> Waiting:
         waiting = self.waiting.pop(exchange_id)

@@ -39,7 +39,7 @@ from proxy.exchange import segments
 from proxy.exchange.parquet import connect
 from proxy.exchange.records import Exchange, Leg, Record
 from proxy.exchange.segments import Segment
-from proxy.plan.repeating import is_repeat
+from proxy.plan.repeating import has_repeat, is_repeat
 from proxy.predictions.comparators.own import OWN
 from proxy.predictions.compare import Comparison
 from proxy.predictions.rules import Compare
@@ -276,7 +276,7 @@ class Pipeline:
 
     def _pairs(self, exchange: Exchange, legs: list[Leg], rows: Rows) -> None:
         """Compare an exchange with its legs; if one of them is a repeat, the others are all here."""
-        repeat = next((leg for leg in legs if is_repeat(leg.shadow)), None) if is_repeat(exchange.shadows[-1]) else None
+        repeat = next((leg for leg in legs if is_repeat(leg.shadow)), None) if has_repeat(exchange.shadows) else None
         sampled = self.sampler.keeps(exchange.exchange_id)
         again: list[tuple[Compare, Repeated]] = []
         if repeat is not None:

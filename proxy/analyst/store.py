@@ -18,7 +18,6 @@ from proxy.analysis.sums import Sums, decode_arm, encode_arm
 from proxy.analyst.joins import EarlyLeg, Joins, Waiting
 from proxy.errors import StateError
 from proxy.exchange.records import Exchange, Leg
-from proxy.plan.repeating import is_repeat
 
 FILE: Final = "analyst.db"
 _SCHEMA: Final = """
@@ -98,7 +97,6 @@ class Store:
         for shadows, expires_s, record in query("SELECT shadows, expires_s, record FROM waiting ORDER BY rowid"):
             exchange = _decode_exchange(record)
             waiting = Waiting(exchange, msgspec.json.decode(shadows, type=list[str]), expires_s)
-            waiting.holds = is_repeat(exchange.shadows[-1])
             state.joins.restore_waiting(waiting, held.get(exchange.exchange_id, ()))
         for expires_s, record in query("SELECT expires_s, record FROM early ORDER BY rowid"):
             state.joins.restore_early(EarlyLeg(_decode_leg(record), expires_s))

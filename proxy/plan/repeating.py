@@ -9,6 +9,7 @@ stands for a request that may not be sent twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from proxy.plan.data import Plan, Route, Shadow
@@ -32,6 +33,11 @@ def repeat_name(upstream: str) -> str:
 def is_repeat(leg: str) -> bool:
     """Whether the leg of this name is a repeat; names of shadows hold no colon."""
     return leg.startswith(PREFIX)
+
+
+def has_repeat(legs: Sequence[str]) -> bool:
+    """Whether one of an exchange's legs is a repeat: it is announced last, so to know that takes one look."""
+    return bool(legs) and is_repeat(legs[-1])
 
 
 def repeats_of(plan: Plan) -> dict[str, Shadow]:
