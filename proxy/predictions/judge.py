@@ -3,9 +3,9 @@
 Scores agree within the tolerance; integers, texts and booleans are labels and agree when equal.
 Under `label: argmax` a vector of scores is judged by its class alone, and only its deltas are still
 measured. Each output leaves its numbers behind: `<output>.n`, `.max_abs`, `.max_rel`, `.mean_abs` for
-numbers, `.label_flips` where labels were judged. What has a meaning of its own, by its kind or by the
-operator's word, is judged by one of `comparators`, where that can compare the values. Pairs of which only one is finite differ, and stay
-out of the deltas.
+numbers, `.label_flips` where labels were judged. Pairs of which only one is finite differ, and stay out of
+the deltas. What has a meaning of its own, by its kind or by the operator's word, is judged by one of
+`comparators`, where that can compare the values.
 """
 
 from __future__ import annotations
@@ -108,13 +108,13 @@ def _judge_output(ours: Output, theirs: Output, terms: _Terms) -> None:
     terms.rules = choosing.adapted(terms.rules, said, ours, theirs)
     by = choosing.comparator_of(said, ours, theirs)
     chosen = by in CATALOGUE or by.startswith(PREFIX)
-    if (chosen and by in choosing.ANY_LENGTH) and _judge_by(by, said, (ours, theirs), terms):
+    if chosen and by in choosing.ANY_LENGTH and _judge_by(by, said, (ours, theirs), terms):
         return
     if ours.shape != theirs.shape and core(ours.shape) != core(theirs.shape):
         reason = "rows" if _lost_rows(ours.shape, theirs.shape, batched=terms.batched) else "shape"
         findings.add(reason, path, "size", (ours.shape, theirs.shape), ignored=terms.ignored)
         return
-    if (chosen and by not in choosing.ANY_LENGTH) and _judge_by(by, said, (ours, theirs), terms):
+    if chosen and by not in choosing.ANY_LENGTH and _judge_by(by, said, (ours, theirs), terms):
         return
     if ours.datatype != theirs.datatype and _family(ours.datatype) != _family(theirs.datatype):
         words = ours.datatype, theirs.datatype
@@ -142,7 +142,7 @@ def _judge_by(by: str, said: Judged, outputs: tuple[Output, Output], terms: _Ter
     if len(terms.findings.metrics) >= _MOST_METRICS:
         return False
     rules = terms.rules
-    options = Options(said.k, said.p, rules.absolute, rules.relative, terms.batched)
+    options = Options(said.k, said.p, rules.absolute, rules.relative)
     label = terms.keys[1].removesuffix(".n")
     how = choosing.Judgement(by, said, options, label, terms.keys[0], terms.ignored)
     return choosing.judge_by(*outputs, how, terms.findings)

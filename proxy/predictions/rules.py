@@ -30,19 +30,23 @@ class Judged(Struct, frozen=True):
     p: float = 0.9
 
 
+Label = Literal["auto", "argmax", "value", "tolerance"]
+
+
 class Compare(Struct, frozen=True):
     """How the analyst compares this shadow's answers with the served ones.
 
     Two numbers agree when |a - b| <= max(absolute, relative * max(|a|, |b|)). `label` says which
     output is judged by its class: "auto" none but integer and text outputs, "argmax" of the last
-    axis, "value"; "tolerance" is set for an output whose integers are numbers. `ignore` are paths such as `/outputs/score` or `/meta/*`.
+    axis, "value"; "tolerance" is set for an output whose integers are numbers. `ignore` are paths such as
+    `/outputs/score` or `/meta/*`.
     `outputs` says more of single outputs, by name or wildcard, the first that fits; `content_types` of
     bodies that are no prediction, by media type or wildcard.
     """
 
     absolute: float = 1e-8
     relative: float = 1e-6
-    label: Literal["auto", "argmax", "value", "tolerance"] = "auto"
+    label: Label = "auto"
     ignore: list[str] = []
     outputs: dict[str, Judged] = {}
     content_types: dict[str, Judged] = {}

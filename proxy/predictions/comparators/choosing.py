@@ -13,14 +13,14 @@ from proxy.predictions.comparators.comparing import Options, Unfit
 from proxy.predictions.comparators.own import OWN, PREFIX, ComparatorFailed
 from proxy.predictions.findings import Findings
 from proxy.predictions.outputs import Output
-from proxy.predictions.rules import Compare, Judged
+from proxy.predictions.rules import Compare, Judged, Label
 from proxy.predictions.tolerance import same
 
 FAILED: Final = "comparator_failed"
 # Those that compare values of any number; the others need two outputs of one shape.
 ANY_LENGTH: Final = frozenset({"overlap", "rbo", "kendall", "jaccard", "tool_calls", "token_ids", "top_k"})
 UNSAID: Final = Judged()
-_LABELS: Final = {"exact": "value", "label": "argmax", "tolerance": "tolerance"}
+_LABELS: Final[dict[str, Label]] = {"exact": "value", "label": "argmax", "tolerance": "tolerance"}
 # Four unit roundoffs (2**-11 and 2**-8): two servers that work in FP32 and round once differ by two at most.
 # FP32 against FP64 differs by 6e-8, one roundoff, where only the result was rounded; 1e-6 leaves room for sums.
 _COARSE: Final = {"FP16": 2.0**-9, "BF16": 2.0**-6}
@@ -51,9 +51,7 @@ def adapted(rules: Compare, judged: Judged, ours: Output, theirs: Output) -> Com
     label = _LABELS.get(judged.by, rules.label)
     if (absolute, relative, label) == (rules.absolute, rules.relative, rules.label):
         return rules
-    return msgspec.convert(
-        {"absolute": absolute, "relative": relative, "label": label, "ignore": rules.ignore}, Compare
-    )
+    return msgspec.structs.replace(rules, absolute=absolute, relative=relative, label=label)
 
 
 class Judgement(msgspec.Struct, gc=False):

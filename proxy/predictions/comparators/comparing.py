@@ -23,22 +23,16 @@ class Unfit(ParallaxError):
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the operator or the protocol says beside the values.
-
-    `k` is the depth of top-k and overlap, `p` the persistence of RBO. `batched`: the first axis runs
-    over predictions, so that a single axis is no vector.
-    """
+    """What the operator says beside the values: `k` is the depth of top-k and overlap, `p` the persistence of RBO."""
 
     k: int = 10
     p: float = 0.9
     absolute: float = 1e-8
     relative: float = 1e-6
-    batched: bool = False
 
 
-def rows_of(ours: Output, theirs: Output, options: Options) -> list[tuple[list[Any], list[Any]]]:
-    """Cut two outputs into the vectors along their last axis; a batched single axis is one vector too."""
-    del options
+def rows_of(ours: Output, theirs: Output) -> list[tuple[list[Any], list[Any]]]:
+    """Cut two outputs into the vectors along their last axis; a single axis is one vector, batched or not."""
     a, b = ours.values, theirs.values
     length = len(a)
     if ours.shape == theirs.shape and len(ours.shape) > 1:

@@ -7,17 +7,17 @@ a row with a negative or non-finite value, or none above 0, is no distribution.
 
 from __future__ import annotations
 
-from math import fsum, isfinite, log2
+from math import fsum, log2
 from typing import Any
 
-from proxy.predictions.comparators.comparing import Options, Unfit, rows_of
+from proxy.predictions.comparators.comparing import Options, Unfit, finite, rows_of
 from proxy.predictions.outputs import Output
 
 
 def measure(ours: Output, theirs: Output, options: Options) -> dict[str, float]:
     """The worst total variation and Jensen-Shannon divergence of any row."""
-    pairs = rows_of(ours, theirs, options)
-    moved = [(_normalised(a), _normalised(b)) for a, b in pairs]
+    del options
+    moved = [(_normalised(a), _normalised(b)) for a, b in rows_of(ours, theirs)]
     return {
         "total_variation": max((total_variation(p, q) for p, q in moved), default=0.0),
         "jensen_shannon": max((jensen_shannon(p, q) for p, q in moved), default=0.0),
@@ -44,13 +44,11 @@ def jensen_shannon(p: list[float], q: list[float]) -> float:
 
 
 def _normalised(row: list[Any]) -> list[float]:
-    if any(type(value) not in (int, float) for value in row):
-        raise Unfit
+    values = finite(row)
     try:
-        values = [float(value) for value in row]
         total = fsum(values)
     except OverflowError:
         raise Unfit from None
-    if not isfinite(total) or total <= 0 or min(values) < 0:
+    if total <= 0 or min(values) < 0:
         raise Unfit
     return [value / total for value in values]

@@ -17,7 +17,7 @@ Ranking = list[Any]
 
 def measure(ours: Output, theirs: Output, options: Options) -> dict[str, float]:
     """The worst overlap at k, rank-biased overlap and, where two items are common, Kendall's tau of any row."""
-    pairs = [(_ranking(a), _ranking(b)) for a, b in rows_of(ours, theirs, options)]
+    pairs = [(_ranking(a), _ranking(b)) for a, b in rows_of(ours, theirs)]
     found = {
         "overlap": min((overlap(a, b, options.k) for a, b in pairs), default=1.0),
         "rbo": min((rank_biased_overlap(a, b, options.p) for a, b in pairs), default=1.0),
@@ -28,7 +28,7 @@ def measure(ours: Output, theirs: Output, options: Options) -> dict[str, float]:
 
 def top_k(ours: Output, theirs: Output, options: Options) -> dict[str, float]:
     """The share of the k highest that both have, in the worst row, whatever their order."""
-    pairs = [(_ranking(a), _ranking(b)) for a, b in rows_of(ours, theirs, options)]
+    pairs = [(_ranking(a), _ranking(b)) for a, b in rows_of(ours, theirs)]
     return {"top_k": min((overlap(a, b, options.k) for a, b in pairs), default=1.0)}
 
 

@@ -49,7 +49,7 @@ def sequences(ours: Output, theirs: Output, options: Options) -> dict[str, float
     """Edit similarity of two sequences of tokens, by their ids."""
     del options
     a, b = [repr(value) for value in ours.values], [repr(value) for value in theirs.values]
-    return {"edit": _similarity(a, b), "token_overlap": token_overlap(a, b)}
+    return {"edit": edit_similarity(a, b), "token_overlap": token_overlap(a, b)}
 
 
 def normalised(text: str) -> str:
@@ -59,15 +59,6 @@ def normalised(text: str) -> str:
     'a b'
     """
     return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())
-
-
-def edit_similarity(a: str, b: str) -> float:
-    """1 - edits / length of the longer one, 0..1.
-
-    >>> round(edit_similarity("kitten", "sitting"), 4)
-    0.5714
-    """
-    return _similarity(a, b)
 
 
 def token_overlap(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
@@ -80,7 +71,12 @@ def token_overlap(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
     return 2 * (Counter(a) & Counter(b)).total() / total if total else 1.0
 
 
-def _similarity(a: Sequence[Any], b: Sequence[Any]) -> float:
+def edit_similarity(a: Sequence[Any], b: Sequence[Any]) -> float:
+    """1 - edits / length of the longer one, 0..1.
+
+    >>> round(edit_similarity("kitten", "sitting"), 4)
+    0.5714
+    """
     longest = max(len(a), len(b))
     if not longest:
         return 1.0
@@ -94,7 +90,7 @@ def _similarity(a: Sequence[Any], b: Sequence[Any]) -> float:
         return 1 - _distance(left, right) / longest
     if isinstance(left, str) and isinstance(right, str):
         changed = max(len(left), len(right)) / longest
-        return 1 - changed * (1 - _similarity(left.split(), right.split()))
+        return 1 - changed * (1 - edit_similarity(left.split(), right.split()))
     return token_overlap(a, b)
 
 
