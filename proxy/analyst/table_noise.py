@@ -16,8 +16,8 @@ from proxy.analyst.table_experiments import floats
 WORST: Final = 20
 
 _PAIRED: Final = f"shadow = $shadow AND NOT faulted AND {PAIRED_SQL}"
-# As `table_shadows` groups the differences of outputs.
-_OUTPUT: Final = """CASE WHEN d.path = '/predictions' OR prefix(d.path, '/predictions/') THEN 'predictions'
+# The output that a difference lies in; NULL where it lies in none.
+OUTPUT: Final = """CASE WHEN d.path = '/predictions' OR prefix(d.path, '/predictions/') THEN 'predictions'
     ELSE nullif(regexp_extract(d.path, '^/outputs/([^/]*)', 1), '') END"""
 # One row for each pair and place that differs, on either side; `side` is raw or noise.
 _PLACES: Final = f"""place AS (
@@ -69,7 +69,7 @@ def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[Nois
     """The outputs that differ anywhere, over all pairs of the routes that have them, the most often differing first."""
     columns = con.execute(
         f"""WITH {_PLACES},
-        differing AS (SELECT DISTINCT id, route, cluster, w, side, {_OUTPUT} AS output FROM place),
+        differing AS (SELECT DISTINCT id, route, cluster, w, side, {OUTPUT} AS output FROM place),
         worst AS (SELECT output FROM differing WHERE output IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {WORST}),
         owner AS (SELECT DISTINCT output, route FROM differing SEMI JOIN worst USING (output)),
         total AS (

@@ -18,11 +18,9 @@ from proxy.analysis.observations import (
 )
 from proxy.analyst.table_answers import read_answers, read_truth
 from proxy.analyst.table_experiments import floats, quantile_functions, timeline
-from proxy.analyst.table_noise import read_noise
+from proxy.analyst.table_noise import OUTPUT, WORST, read_noise
 from proxy.stats.quantiles import QuantileFunction
 
-# A table longer than this is not read by anyone; the log has the rest.
-WORST: Final = 20
 # Bins of a distribution over orders of magnitude: four to a decade.
 BINS_PER_DECADE: Final = 4
 # Values of a segment that are judged: those of most pairs. Each costs a test, and dilutes all others.
@@ -151,8 +149,7 @@ def _outputs(con: duckdb.DuckDBPyConnection, only: dict[str, str]) -> tuple[Outp
                    max(e.value) FILTER (suffix(e.key, '.label_flips')) AS flips
             FROM entry WHERE contains(e.key, '.') GROUP BY ALL),
         differing AS (
-            SELECT DISTINCT id, route, w, CASE WHEN d.path = '/predictions' OR prefix(d.path, '/predictions/') THEN 'predictions'
-                                ELSE regexp_extract(d.path, '^/outputs/([^/]*)', 1) END AS output
+            SELECT DISTINCT id, route, w, {OUTPUT} AS output
             FROM (SELECT id, route, w, unnest(differences) AS d FROM pair WHERE {COMPARED} AND comparison = 'mismatch')),
         found AS (
             SELECT output, route, w, max_abs, flips, 0 AS differs FROM measured UNION ALL

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from rich.console import RenderableType
 
+from proxy.analysis.page_parts import DASH
 from proxy.analysis.results import NoiseResult, OutputNoise
 from proxy.analysis.sentences import count, interval, metric_value, percent
 
 NOISE_HEADER = ("asked twice", "pairs", "with itself", "shadow", "above noise", "interval at every look", "verdict")
 FIELD_HEADER = ("by Diffy's thresholds", "raw", "noise", "relative", "absolute", "reported")
-_DASH = "\N{EM DASH}"
 
 
 def noise_rows(result: NoiseResult, most: int) -> Iterator[list[RenderableType]]:
@@ -23,10 +23,10 @@ def noise_rows(result: NoiseResult, most: int) -> Iterator[list[RenderableType]]
 def _shares(row: OutputNoise) -> list[RenderableType]:
     excess = row.excess
     return [
-        _DASH if row.with_itself is None else percent(row.with_itself),
-        _DASH if row.disagree is None else percent(row.disagree),
-        _DASH if excess is None else metric_value("error_rate", excess.value, signed=True),
-        _DASH if excess is None else interval("error_rate", excess, signed=True),
+        DASH if row.with_itself is None else percent(row.with_itself),
+        DASH if row.disagree is None else percent(row.disagree),
+        DASH if excess is None else metric_value("error_rate", excess.value, signed=True),
+        DASH if excess is None else interval("error_rate", excess, signed=True),
     ]
 
 
