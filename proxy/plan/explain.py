@@ -14,7 +14,7 @@ from proxy.http.head import Head
 from proxy.plan.decide import Body, decide, find_route, may_repeat, shadow_method_allowed
 from proxy.plan.decision import ASSIGNED, REASONS, Assignment, Decision
 from proxy.plan.forcing import RESULTS, Forced
-from proxy.plan.hashing import GATE_TOTAL, hash32, passes_gate
+from proxy.plan.hashing import GATE_TOTAL, gate_position, hash32, passes_gate
 from proxy.plan.link import LinkedExperiment, LinkedPlan, LinkedRoute, LinkedShadow
 from proxy.plan.repeating import SALT, is_repeat
 from proxy.predictions.recognise import is_predict_path
@@ -154,7 +154,7 @@ def _tell_experiment(experiment: LinkedExperiment, assignment: Assignment, decis
     data = experiment.data
     lines = [f"arm {assignment.arm}, {assignment.reason}: {REASONS[assignment.reason]}"]
     if experiment.traffic_threshold is not None and decision.unit is not None:
-        position = hash32(f"{experiment.traffic_salt}:{decision.unit}") * GATE_TOTAL >> 32
+        position = gate_position(experiment.traffic_salt, decision.unit)
         side = "inside" if position < experiment.traffic_threshold else "outside"
         lines.append(f"traffic {data.traffic:.4%}: the unit stands at {position / GATE_TOTAL:.4%}, {side}")
     if assignment.reason == ASSIGNED and decision.unit is not None:
@@ -175,7 +175,7 @@ def _tell_upstream(decision: Decision, plan: LinkedPlan) -> str:
 def _tell_shadow(shadow: LinkedShadow, head: Head, decision: Decision, exchange_id: str) -> str:
     key = decision.unit if shadow.by_unit and decision.unit is not None else exchange_id
     what = "unit" if key is decision.unit else "exchange"
-    position = hash32(f"{shadow.salt}:{key}") * GATE_TOTAL >> 32
+    position = gate_position(shadow.salt, key)
     threshold = shadow.threshold if shadow.threshold is not None else GATE_TOTAL
     place = f"the {what} stands at {position / GATE_TOTAL:.4%} of {threshold / GATE_TOTAL:.4%}"
     if shadow not in decision.shadows:
@@ -195,7 +195,7 @@ def _tell_repeat(route: LinkedRoute, head: Head, decision: Decision, exchange_id
     if decision.cohorts:
         return f"none while the unit is in the cohort of a fault ({', '.join(decision.cohorts)})"
     threshold = max(shadow.repeat for shadow in route.shadows)
-    position = hash32(f"{SALT}:{exchange_id}") * GATE_TOTAL >> 32
+    position = gate_position(SALT, exchange_id)
     place = f"the exchange stands at {position / GATE_TOTAL:.4%} of {threshold / GATE_TOTAL:.4%}"
     if any(shadow is found.leg for shadow in decision.shadows):
         return f"{decision.upstream} is asked a second time: {place}"

@@ -31,9 +31,14 @@ def gate_threshold(fraction: float) -> int:
     return round(fraction * GATE_TOTAL)
 
 
+def gate_position(salt: str, key: str) -> int:
+    """Where `key` stands before the gate of `salt`, in millionths."""
+    return (mmh3.hash(f"{salt}:{key}", 0, signed=False) * GATE_TOTAL) >> 32
+
+
 def passes_gate(salt: str, key: str, threshold: int) -> bool:
     """Whether `key` is inside the gate of `salt`; monotone in `threshold`."""
-    return (mmh3.hash(f"{salt}:{key}", 0, signed=False) * GATE_TOTAL) >> 32 < threshold
+    return gate_position(salt, key) < threshold
 
 
 def choose_arm(arms: Sequence[tuple[str, float, int]], unit: str) -> int:
