@@ -22,6 +22,7 @@ from proxy.control.messages import Hello, Message, encode_message
 from proxy.errors import StateError
 
 HELLO_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 1.0
 # A peer that leaves this much unread is stuck; it is cut off, and gets the present plan when it comes back.
 MAX_UNREAD_BYTES: Final = 64 * 1024 * 1024
 
@@ -84,6 +85,9 @@ class Hub:
         self._on_hello = on_hello
         self._on_message = on_message
         self._server: asyncio.Server | None = None
+        # All connections, also of those that have not said who they are.
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._closed = False
         self.peers: dict[int, Peer] = {}
 
     async def start(self, path: Path) -> None:
@@ -100,17 +104,26 @@ class Hub:
             self.peers[pid].send(message)
 
     async def close(self) -> None:
-        """Hang up on everybody."""
+        """Hang up on everybody, so that whoever is still wanted comes again and finds the next hub."""
         if self._server is None:
             return
+        self._closed = True
         self._server.close()
-        for peer in list(self.peers.values()):
-            peer.writer.close()
+        serving = dict(self._serving)
+        for writer in serving.values():
+            writer.close()
+        if serving:
+            await asyncio.wait(serving, timeout=CLOSE_TIMEOUT_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection; this coroutine is a task of the server and ends with the connection."""
         peer: Peer | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = writer
         try:
+            if self._closed:  # accepted in the moment before
+                return
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 hello = await read_message(reader)
             if not isinstance(hello, Hello):
@@ -131,4 +144,5 @@ class Hub:
         finally:
             if peer is not None and self.peers.get(peer.pid) is peer:
                 del self.peers[peer.pid]
+            del self._serving[task]
             writer.close()
