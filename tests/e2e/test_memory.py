@@ -204,6 +204,13 @@ async def test_many_large_uploads_at_once_shed_the_shadow_and_stay_in_bounds(wor
         callers = [await world.connect(proxy) for _ in range(uploads)]
         for _, writer in callers:
             writer.write(f"POST /up HTTP/1.1\r\nhost: a\r\n{framing_of(size, chunked=False)}\r\n".encode())
+        # Who comes when the bound is reached is refused, as it should be; all of these have come before.
+        await until(
+            lambda: (
+                ((proxy.status() or {"workers": [{}]})["workers"][0].get("health") or {}).get("in_flight") == uploads
+            ),
+            "all uploads to have begun",
+        )
         for _ in range(size // len(BLOCK)):  # all of them at the same pace
             for _, writer in callers:
                 writer.write(BLOCK)
