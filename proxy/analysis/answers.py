@@ -108,7 +108,7 @@ def read_answer(path: str, text: str | None) -> Spoken | None:
         return None
     columns: dict[str, Column] = {}
     for place in places[:MOST_OUTPUTS]:
-        column = _column(place.output, batched=found.BATCHED)
+        column = _column(place.output, batched=found.batched)
         if column is not None and not place.opaque:
             columns[name_of(place.output.name) if place.output.name else "predictions"] = column
     return Spoken(columns, _usage(document))

@@ -14,13 +14,14 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.predictions import protocols, v2
+from proxy.predictions.adapters import Adapter
 from proxy.predictions.comparators.choosing import FAILED, said
-from proxy.predictions.decode import Undecodable, decode_json, decompress
+from proxy.predictions.decode import Undecodable, decompress
 from proxy.predictions.findings import Difference, Findings, shown
 from proxy.predictions.judge import judge
 from proxy.predictions.outputs import Output
-from proxy.predictions.recognise import recognise
-from proxy.predictions.rules import Compare
+from proxy.predictions.reading import media_type, read_json
+from proxy.predictions.rules import Compare, Dialect
 from proxy.predictions.structure import compare_documents
 
 __all__ = ["Answer", "Comparison", "Difference", "compare"]
@@ -64,7 +65,15 @@ class Comparison(msgspec.Struct, gc=False):
     difference_count: int = 0
 
 
-def compare(path: str, primary: Answer, shadow: Answer, rules: Compare, *, limit: int = 4 * MIB) -> Comparison:
+def compare(
+    path: str,
+    primary: Answer,
+    shadow: Answer,
+    rules: Compare,
+    *,
+    dialect: Dialect | None = None,
+    limit: int = 4 * MIB,
+) -> Comparison:
     """Compare the answers of two legs to the same request. Never raises, whatever the bodies hold.
 
     Args:
@@ -72,6 +81,7 @@ def compare(path: str, primary: Answer, shadow: Answer, rules: Compare, *, limit
         primary: the answer that the caller got.
         shadow: the answer of the shadow.
         rules: the operator's tolerance, labels and ignored paths.
+        dialect: what the route says of its predictions.
         limit: largest body that is decoded, in bytes after decompression.
     """
     status = primary.status
@@ -83,7 +93,7 @@ def compare(path: str, primary: Answer, shadow: Answer, rules: Compare, *, limit
         if status >= 400:
             return Comparison("ignored", "both_failed", "status")
         return Comparison("incomparable", _why_missing(primary, shadow), "status")
-    protocol = recognise(path)
+    protocol = protocols.spoken(path, dialect)
     if ours == theirs and primary.encoding == shadow.encoding:
         if status >= 400 or (protocol is not None and ours.startswith(b'{"error"')):
             return Comparison("ignored", "both_failed", "bytes")
@@ -122,12 +132,13 @@ def _by_content(protocol: str | None, primary: Answer, shadow: Answer, rules: Co
     theirs = decompress(shadow.body or b"", shadow.encoding, limit=limit)
     if ours == theirs:
         return Comparison("match", "identical", "bytes")
+    adapter = protocols.adapter(protocol)
     eager = protocol is not None
-    a, a_is_json = _document(ours, primary.content_type, eager=eager)
-    b, b_is_json = _document(theirs, shadow.content_type, eager=eager)
+    a, a_is_json = _document(ours, primary.content_type, adapter, eager=eager)
+    b, b_is_json = _document(theirs, shadow.content_type, adapter, eager=eager)
     if a_is_json and b_is_json:
-        if protocol is not None and primary.status < 400:
-            found = _as_predictions(protocol, a, b, rules)
+        if adapter is not None and primary.status < 400:
+            found = _as_predictions(adapter, a, b, rules)
             if found is not None:
                 return found
         findings = Findings()
@@ -145,7 +156,7 @@ def _by_content(protocol: str | None, primary: Answer, shadow: Answer, rules: Co
 
 def _by_content_type(content_type: str | None, ours: bytes, theirs: bytes, rules: Compare) -> Comparison | None:
     """Judge two bodies as texts by what the operator says of their media type; None where nothing is said."""
-    media = content_type.partition(";")[0].strip().lower() if content_type else ""
+    media = media_type(content_type)
     judged = said(rules.content_types, media)
     if not judged.by or judged.by == "exact":
         return None
@@ -155,44 +166,37 @@ def _by_content_type(content_type: str | None, ours: bytes, theirs: bytes, rules
     return _concluded("text", findings)
 
 
-def _document(body: bytes, content_type: str | None, *, eager: bool) -> tuple[object, bool]:
-    """Parse a body that is declared JSON, looks like it, or answers a predict call (content types get lost)."""
-    media = content_type.partition(";")[0].strip().lower() if content_type else ""
+def _document(body: bytes, content_type: str | None, adapter: Adapter | None, *, eager: bool) -> tuple[object, bool]:
+    """Read a body as its protocol does, or as JSON if it is declared so, looks like it, or answers a predict call."""
+    media = media_type(content_type)
     declared = media == "application/json" or media.endswith("+json")
     if not (eager or declared or body.lstrip(b" \t\r\n")[:1] in (b"{", b"[")):
         return None, False
     try:
-        return decode_json(body), True
+        return (adapter.read if adapter is not None else read_json)(body, media).document, True
     except Undecodable as error:
-        if error.reason == "too_deep":
+        if error.reason != "not_json":
             raise
         return None, False
 
 
-def _as_predictions(protocol: str, a: object, b: object, rules: Compare) -> Comparison | None:
-    adapter = protocols.adapter(protocol)
-    if adapter is None:
-        return None
+def _as_predictions(adapter: Adapter, a: object, b: object, rules: Compare) -> Comparison | None:
     ours, theirs = adapter.places(a), adapter.places(b)
     if ours is not None and theirs is not None:
-        return _predictions(protocol, [place.output for place in ours], [place.output for place in theirs], rules)
+        findings = Findings()
+        outputs = [place.output for place in ours], [place.output for place in theirs]
+        judge(*outputs, rules, findings, batched=adapter.batched)
+        return _concluded(adapter.name, findings)
     failed = adapter.answers_error(a), adapter.answers_error(b)
     if all(failed):
-        return Comparison("ignored", "both_failed", protocol)
+        return Comparison("ignored", "both_failed", adapter.name)
     if any(failed):
         words = ["error" if leg else "prediction" for leg in failed]
-        return Comparison("mismatch", "error", protocol, {}, [Difference("/error", "type", *words)], 1)
+        return Comparison("mismatch", "error", adapter.name, {}, [Difference("/error", "type", *words)], 1)
     spoken = protocols.speaks(a), protocols.speaks(b)
     if None not in spoken and spoken[0] != spoken[1]:
-        return Comparison("incomparable", "different_protocols", protocol)
+        return Comparison("incomparable", "different_protocols", adapter.name)
     return None
-
-
-def _predictions(protocol: str, ours: list[Output], theirs: list[Output], rules: Compare) -> Comparison:
-    findings = Findings()
-    adapter = protocols.adapter(protocol)
-    judge(ours, theirs, rules, findings, batched=adapter is not None and adapter.BATCHED)
-    return _concluded(protocol, findings)
 
 
 def _concluded(comparator: str, findings: Findings) -> Comparison:

@@ -8,35 +8,38 @@ passes as it is: an experiment never turns a good answer into a broken one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from proxy.predictions import protocols
 from proxy.predictions.alter import alter
-from proxy.predictions.decode import Undecodable, decode_json_leniently, encode_json
+from proxy.predictions.decode import Undecodable
 from proxy.predictions.draws import Draws
 from proxy.predictions.outputs import Place
 from proxy.predictions.protocols import Adapter
-from proxy.predictions.recognise import recognise
-from proxy.predictions.rules import Degradation, Stale
+from proxy.predictions.reading import Headers, Reading, media_type
+from proxy.predictions.rules import Degradation, Dialect, Stale
 
 Reason = Literal["not_understood", "not_json", "too_deep", "no_previous", "nothing_to_change", "error_answer"]
-_NOT_JSON: Final = ("application/octet-stream", "text/event-stream")
 
 
 @dataclass(slots=True)
 class Degraded:
-    """The rule was applied; `body` is the new answer, of a new length, in identity coding."""
+    """The rule was applied; `body` is the new answer, of a new length, in identity coding.
+
+    `headers` replace those of the same name, which said something of the old body.
+    """
 
     body: bytes
+    headers: Headers = ()
 
 
 @dataclass(slots=True)
 class Skipped:
     """The answer passes unchanged.
 
-    `reason`: "not_understood" (no protocol we know, or an answer outside of it), "not_json",
-    "too_deep", "no_previous", "nothing_to_change" (no chosen output holds what the rule changes),
-    "error_answer".
+    `reason`: "not_understood" (no protocol we know, or an answer outside of it), "not_json" (a body that its
+    protocol cannot read or write), "too_deep", "no_previous", "nothing_to_change" (no chosen output holds what the
+    rule changes), "error_answer".
     """
 
     reason: Reason
@@ -50,6 +53,7 @@ def degrade(
     *,
     seed: int,
     previous: bytes | None,
+    dialect: Dialect | None = None,
 ) -> Degraded | Skipped:
     """Degrade an answer by a rule. Total, and a function of its arguments alone.
 
@@ -60,25 +64,22 @@ def degrade(
         rule: what to do to which outputs.
         seed: 64 bits from which all draws are derived.
         previous: the previous answer to the same unit on the same path, for `stale`.
+        dialect: what the route says of its predictions.
     """
-    adapter = protocols.adapter(recognise(path))
+    adapter = protocols.adapter(protocols.spoken(path, dialect))
     if adapter is None:
         return Skipped("not_understood")
-    if content_type is not None and content_type.strip().lower().startswith(_NOT_JSON):
-        return Skipped("not_json")
+    media = media_type(content_type)
     try:
-        document, lenient = decode_json_leniently(body)
-        places = adapter.places(document)
+        reading = adapter.read(body, media)
+        places = adapter.places(reading.document)
         if places is None:
-            return Skipped("error_answer" if adapter.answers_error(document) else "not_understood")
+            return Skipped("error_answer" if adapter.answers_error(reading.document) else "not_understood")
         if isinstance(rule, Stale):
-            changed = _outdated(adapter, document, places, rule, previous)
-            if isinstance(changed, Skipped | Degraded):
-                return changed
-            return Degraded(encode_json(document, lenient=lenient or changed))
+            return _outdated(adapter, reading, places, rule, previous, media)
         draws = Draws(seed)
         chosen = [place for place in places if _is_chosen(place, rule.outputs) and not place.opaque]
-        altered = [(place, alter(place.output, rule, draws, batched=adapter.BATCHED)) for place in chosen]
+        altered = [(place, alter(place.output, rule, draws, batched=adapter.batched)) for place in chosen]
         applied = [(place, values) for place, values in altered if values is not None]
         if not applied:
             return Skipped("nothing_to_change")
@@ -86,7 +87,7 @@ def degrade(
             return Degraded(body)  # the draws spared every value
         for place, values in applied:
             place.write(values)
-        return Degraded(encode_json(document, lenient=lenient))
+        return Degraded(*reading.encode())
     except Undecodable as error:
         return Skipped("too_deep" if error.reason == "too_deep" else "not_json")
     except RecursionError:
@@ -99,20 +100,21 @@ def _is_chosen(place: Place, outputs: list[str]) -> bool:
 
 
 def _outdated(
-    adapter: Adapter, document: Any, places: list[Place], rule: Stale, previous: bytes | None
-) -> Degraded | Skipped | bool:
-    """Answer with the previous prediction, or write its chosen outputs into `document` (then: was it lenient)."""
+    adapter: Adapter, reading: Reading, places: list[Place], rule: Stale, previous: bytes | None, media: str
+) -> Degraded | Skipped:
+    """Answer with the previous prediction, or write its chosen outputs into the one at hand."""
     if previous is None:
         return Skipped("no_previous")
     try:
-        old, lenient = decode_json_leniently(previous)
-        old_places = adapter.places(old)
+        old = adapter.read(previous, media)
+        old_places = adapter.places(old.document)
     except (Undecodable, RecursionError):
         return Skipped("no_previous")
-    if old_places is None or not isinstance(old, dict):
+    if old_places is None or not isinstance(old.document, dict):
         return Skipped("no_previous")
     if not rule.outputs:
-        return Degraded(_readdressed(adapter, old, document, previous, lenient=lenient))
+        _readdress(adapter, old.document, reading.document)
+        return Degraded(*old.encode())
     by_name = {place.output.name: place.output for place in old_places}
     written = False
     for place in places:
@@ -122,18 +124,13 @@ def _outdated(
                 continue  # another number of rows: only the whole answer could be stale
             place.write(past.values)
             written = True
-    return lenient if written else Skipped("nothing_to_change")
+    return Degraded(*reading.encode()) if written else Skipped("nothing_to_change")
 
 
-def _readdressed(
-    adapter: Adapter, old: dict[str, Any], document: dict[str, Any], previous: bytes, *, lenient: bool
-) -> bytes:
-    """Give an old answer the identity of the request at hand, which clients check; bytes stay if it has it."""
-    if all(old.get(key) == document.get(key) for key in adapter.ECHOED):
-        return previous
-    for key in adapter.ECHOED:
+def _readdress(adapter: Adapter, old: dict[str, Any], document: Any) -> None:
+    """Give an old answer the identity of the request at hand, which clients check."""
+    for key in adapter.echoed:
         if key in document:
             old[key] = document[key]
         else:
             old.pop(key, None)
-    return encode_json(old, lenient=lenient)

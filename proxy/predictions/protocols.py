@@ -1,9 +1,11 @@
 """The protocols whose answers are understood as predictions, by the name `recognise` gives them.
 
-Recipe for the next one (MLflow's `/invocations`, say):
+Recipe for the next one:
 
 1. Write `<protocol>.py` beside `v1.py`, with `BATCHED`, `ECHOED`, `places(document)` and `answers_error(document)`.
    `places` returns None for everything that is not plainly its own: such a body is compared as JSON.
+   What else a protocol may offer (`read` for bodies that are not one JSON document, `inputs`, `prediction`,
+   `renamed`) stands in `adapters.Adapter`.
 2. Add it to `_PROTOCOLS` below, and its path to `recognise.py` if it is new.
 3. Give it a file in `tests/predictions/` with an answer of every server that speaks it.
 
@@ -12,35 +14,27 @@ Comparing, degrading and their metrics then work.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
-from proxy.predictions import v1, v2
-from proxy.predictions.outputs import Output, Place
+from proxy.predictions import adapters, v1, v2
+from proxy.predictions.adapters import Adapter
+from proxy.predictions.outputs import Output
+from proxy.predictions.recognise import recognise
+from proxy.predictions.rules import Dialect
 
+__all__ = ["Adapter", "adapter", "extract", "speaks", "spoken"]
 
-class Adapter(Protocol):
-    """What a protocol's module offers.
-
-    `BATCHED`: the first axis of every output runs over predictions. `ECHOED`: the members of an
-    answer that repeat the request, and must do so even in a stale one.
-    """
-
-    BATCHED: bool
-    ECHOED: tuple[str, ...]
-
-    def places(self, document: object) -> list[Place] | None:
-        """Find the outputs of a parsed answer, or None if it is not one of this protocol."""
-
-    def answers_error(self, document: object) -> bool:
-        """Tell whether the document reports a failure."""
-
-
-_PROTOCOLS: Final[dict[str, Adapter]] = {"v1": v1, "v2": v2}
+_PROTOCOLS: Final[dict[str, Adapter]] = {name: adapters.made(name, module) for name, module in (("v1", v1), ("v2", v2))}
 
 
 def adapter(protocol: str | None) -> Adapter | None:
-    """Find the module that understands `protocol`, or None."""
+    """Find the adapter of `protocol`, or None."""
     return _PROTOCOLS.get(protocol) if protocol else None
+
+
+def spoken(path: str, dialect: Dialect | None) -> str | None:
+    """Name the protocol of a request: as its route says, else as its path tells."""
+    return dialect.protocol if dialect is not None and dialect.protocol else recognise(path)
 
 
 def extract(protocol: str | None, path: str, document: object) -> list[Output] | None:
@@ -59,4 +53,4 @@ def extract(protocol: str | None, path: str, document: object) -> list[Output] |
 
 def speaks(document: object) -> str | None:
     """Guess the protocol of an answer from the answer alone, or None if it is nobody's."""
-    return next((name for name, found in _PROTOCOLS.items() if found.places(document) is not None), None)
+    return next((name for name in ("v1", "v2") if _PROTOCOLS[name].places(document) is not None), None)

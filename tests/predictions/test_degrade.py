@@ -234,7 +234,7 @@ def test_stale_can_be_about_some_outputs():
 def test_bare_nan_survives_in_a_stale_output():
     """Also where only the previous answer had it."""
     result = apply(V1, {"predictions": {"a": 1.5}}, Stale(outputs=["a"]), previous=b'{"predictions":{"a":NaN}}')
-    assert result == Degraded(b'{"predictions":{"a":NaN}}')
+    assert result == Degraded(b'{"predictions": {"a": NaN}}')
 
 
 @pytest.mark.parametrize("previous", [None, b"", b"<html>", b'{"error":"x"}', b'{"outputs":1}', b"[" * 100_000])
@@ -261,7 +261,6 @@ def test_stale_needs_a_previous_prediction(previous):
         (V2, b"Traceback", "text/plain", "not_json"),
         (V2, b"", None, "not_json"),
         (V2, b'{"outputs":[]}\x00\x00', "application/octet-stream", "not_json"),
-        (V2, b'{"outputs":[]}', "text/event-stream", "not_json"),
         (V2, b"[" * 100_000, None, "too_deep"),
     ],
 )
