@@ -31,6 +31,7 @@ from loadtests.bench.job_cpu import WORKS, CpuJob
 from loadtests.bench.job_isolation import IsolationJob
 from loadtests.bench.job_latency import LatencyJob
 from loadtests.bench.job_memory import MemoryJob
+from loadtests.bench.job_pairs import PairsJob
 from loadtests.bench.job_stream import StreamJob
 from loadtests.bench.launch import launch_origins
 from loadtests.bench.openloop import LATE_P99_US
@@ -41,10 +42,10 @@ from loadtests.bench.setting import Setting
 from loadtests.bench.systems import NAMES
 from loadtests.tree import ROOT, TREE
 
-JOBS = ("a", "a'", "a2", "b", "c", "d", "e", "f", "s", "i")
+JOBS = ("a", "a'", "a2", "b", "c", "d", "e", "f", "s", "i", "p")
 JOB_WORDS = (
     "a A/B, log off; a' (or alog) log on; a2 as a with no head twice; b all shadowed; c answers of 64 KiB; "
-    "d latency added; e two workers; f memory; s streams; i isolation"
+    "d latency added; e two workers; f memory; s streams; i isolation; p comparing pairs"
 )
 
 
@@ -102,6 +103,7 @@ def make_jobs(setting: Setting, names: list[str]) -> list[Job]:
         "f": MemoryJob(setting),
         "s": StreamJob(setting),
         "i": IsolationJob(setting),
+        "p": PairsJob(setting),
     }
     return [made[name] for name in names]
 

