@@ -24,6 +24,8 @@ _MOST_KEYS: Final = 50
 _MOST_NUMBER_PATHS: Final = 32
 # Whether a list was only reordered is asked of short lists; sorting long ones costs more than it tells.
 _LONGEST_REORDERED: Final = 256
+_FLOATS: Final = frozenset({float})
+_SCALARS: Final = frozenset({float, int, str, bool, type(None)})
 
 Patterns = tuple[ignoring.Pattern, ...]
 
@@ -90,15 +92,33 @@ class _Walk:
         findings = self._findings
         count, kept, reason = findings.count, len(findings.differences), findings.reason
         below = f"{path}/*"
-        inner: Patterns = ()
-        for index, (left, right) in enumerate(zip(a, b, strict=True)):
-            if patterns:
-                inner = ignoring.below(patterns, str(index))
-            self.node(below, left, right, inner, depth)
+        if not patterns and depth <= _DEEPEST and _FLOATS.issuperset(map(type, a)) and _FLOATS.issuperset(map(type, b)):
+            self._numbers(below, a, b)
+        else:
+            inner: Patterns = ()
+            for index, (left, right) in enumerate(zip(a, b, strict=True)):
+                if patterns:
+                    inner = ignoring.below(patterns, str(index))
+                self.node(below, left, right, inner, depth)
         if findings.count - count > 1 and not patterns and _reordered(a, b):
             findings.count, findings.reason = count, reason
             del findings.differences[kept:]
             self._differ(path, "ordering", a, b)
+
+    def _numbers(self, path: str, a: list[float], b: list[float]) -> None:
+        """Compare lists of floats, of one length, as `node` would one by one: most values of answers stand in such lists."""
+        absolute, relative = self._tolerance
+        deltas = self._deltas_of(path) if a else None
+        for left, right in zip(a, b, strict=True):
+            if left == right:
+                continue
+            distance, scale = measure(left, right)
+            if deltas is not None and 0 < distance < inf:
+                _add(deltas, distance, scale)
+            if distance > absolute and distance > relative * scale:
+                self._differ(path, "primitive", left, right)
+        if deltas is not None:
+            deltas[0] += len(a)
 
     def _differ(self, path: str, kind: str, a: object, b: object) -> None:
         reason = "values" if kind == "primitive" else "structure"
@@ -106,12 +126,18 @@ class _Walk:
 
     def _scalar(self, path: str, a: Any, b: Any) -> bool:
         if class_of(a) == "number":
-            deltas = self._deltas.get(path)
-            if deltas is None and len(self._deltas) < _MOST_NUMBER_PATHS:
-                deltas = self._deltas[path] = [0.0, 0.0, 0.0, 0.0]
+            deltas = self._deltas_of(path)
             if deltas is not None:
+                deltas[0] += 1
                 _add(deltas, *measure(a, b))
         return same(a, b, *self._tolerance)
+
+    def _deltas_of(self, path: str) -> list[float] | None:
+        """Count, largest absolute and relative delta and their sum for a path; None beyond the most paths."""
+        deltas = self._deltas.get(path)
+        if deltas is None and len(self._deltas) < _MOST_NUMBER_PATHS:
+            deltas = self._deltas[path] = [0.0, 0.0, 0.0, 0.0]
+        return deltas
 
     def publish(self) -> None:
         """Write the deltas of every number's path into the metrics."""
@@ -126,7 +152,6 @@ class _Walk:
 
 
 def _add(deltas: list[float], distance: float, scale: float) -> None:
-    deltas[0] += 1
     if 0 < distance < inf:
         deltas[1] = max(deltas[1], distance)
         deltas[2] = max(deltas[2], distance / scale)
@@ -150,8 +175,12 @@ _JOINERS: Final = str.maketrans("", "", "_-.")
 def _reordered(a: list[Any], b: list[Any]) -> bool:
     if len(a) > _LONGEST_REORDERED:
         return False
+    # A value that only one side has answers most calls; NaN is no answer, since it differs from itself.
+    moved = next((left for left, right in zip(a, b, strict=True) if left != right and left == left), None)  # noqa: PLR0124
+    if moved is not None and moved not in b:
+        return False
     return sorted(map(_canonical, a)) == sorted(map(_canonical, b))
 
 
 def _canonical(node: object) -> str:
-    return json.dumps(node, sort_keys=True)
+    return repr(node) if type(node) in _SCALARS else json.dumps(node, sort_keys=True)

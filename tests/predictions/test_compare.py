@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.predictions.compare import Answer, compare
+from proxy.predictions.findings import Findings
 from proxy.predictions.rules import Compare
+from proxy.predictions.structure import compare_documents
 
 V1 = "/v1/models/m:predict"
 V2 = "/v2/models/m/infer"
@@ -560,3 +562,25 @@ def test_scores_in_another_order_are_an_ordering(values):
     """A difference of order alone is told from a difference of values."""
     result = judged(V2, v2(tensor(values)), v2(tensor(values[1:] + values[:1])), absolute=0.0, relative=0.0)
     assert [d.kind for d in result.differences] == ["ordering"]
+
+
+LISTED = st.lists(st.tuples(st.floats(width=16), st.floats(width=16)), min_size=1, max_size=8)
+
+
+@given(pairs=LISTED, other=st.sampled_from(["", "x"]))
+def test_lists_of_floats_are_judged_as_lists_of_anything_are(pairs, other):
+    """The quick way for lists of nothing but floats comes to what comparing value by value comes to."""
+
+    def found(tail: list[str]) -> Findings:
+        findings = Findings()
+        ours, theirs = ([*side, *tail] for side in zip(*pairs, strict=True))
+        compare_documents({"a": ours}, {"a": theirs}, Compare(absolute=0.25, relative=0.125), findings)
+        return findings
+
+    quick, slow = found([]), found([other])
+    assert repr(quick.metrics) == repr(slow.metrics)
+    assert (quick.count, quick.reason) == (slow.count, slow.reason)
+    # What is shown of an ordering is the whole list.
+    assert [d for d in quick.differences if d.kind != "ordering"] == [
+        d for d in slow.differences if d.kind != "ordering"
+    ]
