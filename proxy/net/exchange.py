@@ -22,7 +22,6 @@ from proxy.errors import ExchangeError, InjectedFault, UpstreamError
 from proxy.exchange.records import Try
 from proxy.http.head import Head
 from proxy.http.outgoing import (
-    DIGESTS,
     REQUEST_ID,
     AnswerHead,
     error_response,
@@ -819,7 +818,7 @@ class Exchange:
         framing = b""
         if self._injection is not None and self._injection.changed:
             framing = b"content-length: %d\r\n" % sum(map(len, connection.parts))
-            fields = answer.without(DIGESTS)
+            fields = self._injection.fields_of(answer)
         elif answer.length is not None and not answer.chunked:
             framing = b"content-length: %b\r\n" % answer.length if connection.status != 204 else b""
         elif (connection.close_delimited or answer.chunked) and not self.is_head:

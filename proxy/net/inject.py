@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Final, assert_never
 from proxy.errors import InjectedFault
 from proxy.http.fields import text
 from proxy.http.head import Head
+from proxy.http.outgoing import DIGESTS, AnswerHead
 from proxy.plan.data import Abort, Delay, Reset
 from proxy.plan.hashing import hash32, standard_normal, uniform
 from proxy.plan.link import LinkedFault
 from proxy.predictions.degrade import Skipped, degrade
+from proxy.predictions.reading import Headers
 from proxy.predictions.rules import Stale
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ class Injection:
         "changed",
         "degrading",
         "delay_s",
+        "headers",
         "used_s",
     )
 
@@ -115,6 +118,7 @@ class Injection:
         self.used_s = 0.0
         self.degrading = bool(self._effect.degradations)
         self.changed = False
+        self.headers: Headers = ()
 
     @property
     def applied(self) -> list[LinkedFault]:
@@ -193,7 +197,7 @@ class Injection:
             return None
         body = b"".join(self._buffered)
         content_type = text(answer.content_type) if answer.content_type is not None else None
-        degraded, skipped = degrade_answer(
+        degraded, skipped, self.headers = degrade_answer(
             self._effect,
             exchange.head,
             exchange.exchange_id,
@@ -215,6 +219,11 @@ class Injection:
             return [body] if body else []
         self.changed = True
         return [degraded]
+
+    def fields_of(self, answer: AnswerHead) -> bytes:
+        """The lines of the answer's fields as they fit the changed body."""
+        new = [b"%b: %b\r\n" % field for field in self.headers]
+        return answer.without(DIGESTS.union([name for name, _ in self.headers])) + b"".join(new)
 
     def pass_on(self, reason: str) -> list[bytes]:
         """Let the answer pass as it is, and count why."""
@@ -254,13 +263,15 @@ def degrade_answer(
     *,
     unit: str,
     stale: StaleAnswers,
-) -> tuple[bytes | None, dict[str, str]]:
+) -> tuple[bytes | None, dict[str, str], Headers]:
     """Apply the prediction faults one after another.
 
     Returns:
-        The degraded body, or None when nothing was changed, and why a fault was skipped by its name.
+        The degraded body, or None when nothing was changed; why a fault was skipped, by its name; the headers that
+        must follow the body.
     """
     answer: bytes | None = None
+    headers: dict[bytes, bytes] = {}
     skipped: dict[str, str] = {}
     for fault in effect.degradations:
         rule = fault.data.kind
@@ -275,4 +286,5 @@ def degrade_answer(
             skipped[fault.name] = result.reason
         else:
             answer = result.body
-    return answer, skipped
+            headers.update(result.headers)
+    return answer, skipped, tuple(headers.items())

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from proxy.predictions.outputs import Place
-from proxy.predictions.prediction import Prediction
+from proxy.predictions.prediction import Prediction, error_text
 from proxy.predictions.reading import Reading, read_json
+
+__all__ = ["Adapter", "error_text", "made"]
 
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,15 +64,6 @@ def _said(module: Any, document: object) -> Prediction | None:
     outputs = [place.output for place in places]
     counts = {output.shape[0] if output.shape else 1 for output in outputs}
     return Prediction(outputs=outputs, rows=counts.pop() if module.BATCHED and len(counts) == 1 else None)
-
-
-def error_text(document: object) -> str:
-    """What an answer says of its failure: `error`, as text or with a message, else `message`."""
-    found = document if isinstance(document, dict) else {}
-    error = found.get("error", found.get("message", ""))
-    if isinstance(error, dict):
-        error = error.get("message", "")
-    return error if isinstance(error, str) and error else "error"
 
 
 def _no_inputs(document: object) -> list[Place] | None:  # noqa: ARG001 - the place of a function that reads it

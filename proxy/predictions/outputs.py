@@ -14,7 +14,9 @@ from typing import Any, Final
 import msgspec
 
 # Tensors have few axes; deeper nesting is not a tensor and is compared as plain JSON.
-_MOST_AXES: Final = 32
+MOST_AXES: Final = 32
+# Longer than any body; products of larger numbers could take long.
+_LONGEST_AXIS: Final = 1 << 62
 SCORES: Final = frozenset({"FP16", "FP32", "FP64", "BF16"})  # datatypes of V2 that hold scores
 
 Spot = tuple[Any, Any]  # a container of the document, and the key or index in it
@@ -65,7 +67,7 @@ def flatten(node: object) -> tuple[list[Any], tuple[int, ...]] | None:
     shape: list[int] = []
     while values and type(values[0]) is list:
         width = len(values[0])
-        if len(shape) == _MOST_AXES:
+        if len(shape) == MOST_AXES:
             return None
         shape.append(width)
         if len(values) == 1:
@@ -84,7 +86,11 @@ def refill(node: object, values: Iterator[Any]) -> object:
 
 def fitting(shape: object, size: int) -> tuple[int, ...]:
     """Take the declared shape if it multiplies to `size`, else one axis: servers and the specification err."""
-    if isinstance(shape, list | tuple) and all(type(axis) is int and axis >= 0 for axis in shape):
+    if (
+        isinstance(shape, list | tuple)
+        and len(shape) <= MOST_AXES
+        and all(type(axis) is int and 0 <= axis <= _LONGEST_AXIS for axis in shape)
+    ):
         declared = tuple(shape)
         if prod(declared) == size:
             return declared

@@ -29,3 +29,12 @@ class Prediction(msgspec.Struct, gc=False, kw_only=True):
     usage: dict[str, int] = {}
     error: str | None = None
     finish: list[str] = []
+
+
+def error_text(document: object) -> str:
+    """What an answer says of its failure: `error`, as text or with a message, else `message`."""
+    found = document if isinstance(document, dict) else {}
+    error = found.get("error", found.get("message", ""))
+    if isinstance(error, dict):
+        error = error.get("message", "")
+    return error if isinstance(error, str) and error else "error"

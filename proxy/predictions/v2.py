@@ -1,8 +1,8 @@
-"""Open Inference Protocol V2, JSON: `{"outputs": [{"name", "shape", "datatype", "data"}]}`.
+"""Open Inference Protocol V2: `{"outputs": [{"name", "shape", "datatype", "data"}]}`.
 
 Only the outputs are the prediction. `id`, `model_name`, `model_version` and `parameters` are absent,
 null or empty by server and are not read. `data` is nested or flat; the shape says what it means.
-Outputs in the binary extension carry no `data`: such an answer is not understood, and compares by bytes.
+Tensors in binary come with `data` in the document that `v2_binary` reads, and are no different here.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
+from proxy.predictions import v2_binary
 from proxy.predictions.outputs import Output, Place, fitting, flatten
+from proxy.predictions.prediction import Prediction, error_text
 
 BATCHED: bool = False  # `[3]` may be one vector of three scores
 ECHOED: tuple[str, ...] = ("id",)
+read = v2_binary.read
 
 
 class _Answer(msgspec.Struct, gc=False):
@@ -47,12 +50,12 @@ def decode(body: bytes) -> list[Output] | None:
 
 def places(document: object) -> list[Place] | None:
     """Find the outputs of a parsed answer, or None if it is not a V2 answer."""
-    listed = document.get("outputs") if type(document) is dict else None
-    if type(listed) is not list:
-        return None
-    found = [_place(item) for item in listed]
-    whole = [place for place in found if place is not None]
-    return whole if len(whole) == len(found) and _distinct([place.output for place in whole]) else None
+    return _tensors(document, "outputs")
+
+
+def inputs(document: object) -> list[Place] | None:
+    """Find the features of a parsed request, or None if it is not a V2 request."""
+    return _tensors(document, "inputs")
 
 
 def answers_error(document: object) -> bool:
@@ -60,7 +63,30 @@ def answers_error(document: object) -> bool:
     return type(document) is dict and document.get("error") is not None and "outputs" not in document
 
 
-def _place(item: Any) -> Place | None:
+def prediction(document: object) -> Prediction | None:
+    """Say what an answer says of itself: model, version and id too, where the server writes them."""
+    found = places(document)
+    if found is None or type(document) is not dict:
+        return Prediction(outputs=[], error=error_text(document)) if answers_error(document) else None
+    model, version, request_id = (_text(document.get(key)) for key in ("model_name", "model_version", "id"))
+    outputs = [place.output for place in found]
+    return Prediction(outputs=outputs, model=model, version=version, request_id=request_id)
+
+
+def _text(value: object) -> str | None:
+    return value if type(value) is str and value else None
+
+
+def _tensors(document: object, key: str) -> list[Place] | None:
+    listed = document.get(key) if type(document) is dict else None
+    if type(listed) is not list:
+        return None
+    found = [_place(item, key) for item in listed]
+    whole = [place for place in found if place is not None]
+    return whole if len(whole) == len(found) and _distinct([place.output for place in whole]) else None
+
+
+def _place(item: Any, key: str) -> Place | None:
     if type(item) is not dict or type(item.get("data")) is not list:
         return None
     flat = flatten(item["data"])
@@ -73,7 +99,7 @@ def _place(item: Any) -> Place | None:
         datatype=datatype if type(datatype) is str else None,
         shape=fitting(item.get("shape"), len(flat[0])),
     )
-    return Place(output, "outputs", [(item, "data")])
+    return Place(output, key, [(item, "data")])
 
 
 def _distinct(outputs: list[Output]) -> bool:

@@ -350,6 +350,20 @@ async def test_a_chunked_answer_in_pieces_is_degraded_whole(net: Any) -> None:
     assert answer.all("transfer-encoding") == []
 
 
+@pytest.mark.parametrize(("label", "length"), [("rat", b"130"), ("hippopotamus", b"131")])
+async def test_a_degraded_answer_in_binary_says_how_long_its_json_part_is(net: Any, label: str, length: bytes) -> None:
+    """A text of another length moves what stands behind it; the header is there once, and right."""
+    head = b'{"model_name":"m","outputs":[{"name":"y","datatype":"BYTES","shape":[1],"parameters":{"binary_data_size":7}}]}'
+    head += b" " * (130 - len(head))
+    fields = b"content-type: application/octet-stream\r\nInference-Header-Content-Length: 130\r\n"
+    sent = b"HTTP/1.1 200 OK\r\n%bcontent-length: 137\r\n\r\n" % fields + head + b"\3\0\0\0cat"
+    _, _, caller = await with_faults(net, fault("worse", Constant(value=label)), script=answers(sent))
+    answer = await ask(net, caller)
+    assert answer.body.endswith(bytes([len(label), 0, 0, 0]) + label.encode())
+    assert answer.all("inference-header-content-length") == [length.decode()]
+    assert json.loads(answer.body[: int(length)])["outputs"][0]["parameters"] == {"binary_data_size": 4 + len(label)}
+
+
 async def test_an_upstream_that_breaks_while_its_answer_is_held_is_a_502(net: Any) -> None:
     """Nothing was sent yet, so the caller can still be told."""
 
