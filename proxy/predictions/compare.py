@@ -107,7 +107,7 @@ def compare(
                 findings = Findings()
                 judge(outputs, others, rules, findings, batched=v2.BATCHED)
                 return _concluded("v2", findings)
-        result = _by_content(protocol, primary, shadow, rules, limit)
+        result = _by_content(protocol, primary, shadow, rules, dialect, limit)
     except Undecodable as error:
         result = Comparison("incomparable", error.reason, _comparator(protocol))
     except RecursionError:
@@ -124,15 +124,17 @@ def _why_missing(primary: Answer, shadow: Answer) -> str:
 
 
 def _comparator(protocol: str | None) -> str:
-    return protocol if protocol and protocols.adapter(protocol) else "json"
+    return protocol if protocol and (protocol == "free" or protocols.adapter(protocol)) else "json"
 
 
-def _by_content(protocol: str | None, primary: Answer, shadow: Answer, rules: Compare, limit: int) -> Comparison:
+def _by_content(
+    protocol: str | None, primary: Answer, shadow: Answer, rules: Compare, dialect: Dialect | None, limit: int
+) -> Comparison:
     ours = decompress(primary.body or b"", primary.encoding, limit=limit)
     theirs = decompress(shadow.body or b"", shadow.encoding, limit=limit)
     if ours == theirs:
         return Comparison("match", "identical", "bytes")
-    adapter = protocols.adapter(protocol)
+    adapter = protocols.adapter(protocol, dialect)
     eager = protocol is not None
     a, a_is_json = _document(ours, primary.content_type, adapter, eager=eager)
     b, b_is_json = _document(theirs, shadow.content_type, adapter, eager=eager)

@@ -66,7 +66,7 @@ def degrade(
         previous: the previous answer to the same unit on the same path, for `stale`.
         dialect: what the route says of its predictions.
     """
-    adapter = protocols.adapter(protocols.spoken(path, dialect))
+    adapter = protocols.adapter(protocols.spoken(path, dialect), dialect)
     if adapter is None:
         return Skipped("not_understood")
     media = media_type(content_type)

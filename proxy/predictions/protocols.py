@@ -14,9 +14,10 @@ Comparing, degrading and their metrics then work.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
-from proxy.predictions import adapters, v1, v2
+from proxy.predictions import adapters, free, invocations, v1, v2
 from proxy.predictions.adapters import Adapter
 from proxy.predictions.outputs import Output
 from proxy.predictions.recognise import recognise
@@ -24,17 +25,27 @@ from proxy.predictions.rules import Dialect
 
 __all__ = ["Adapter", "adapter", "extract", "speaks", "spoken"]
 
-_PROTOCOLS: Final[dict[str, Adapter]] = {name: adapters.made(name, module) for name, module in (("v1", v1), ("v2", v2))}
+_MODULES: Final = {
+    "v1": v1,
+    "v2": v2,
+    "invocations": invocations,
+}
+_PROTOCOLS: Final[dict[str, Adapter]] = {name: adapters.made(name, module) for name, module in _MODULES.items()}
+_free: Final = lru_cache(maxsize=256)(free.adapter)
 
 
-def adapter(protocol: str | None) -> Adapter | None:
-    """Find the adapter of `protocol`, or None."""
+def adapter(protocol: str | None, dialect: Dialect | None = None) -> Adapter | None:
+    """Find the adapter of `protocol`, or None; "free" is understood only where a route says where outputs stand."""
+    if protocol == "free":
+        return _free(dialect.outputs) if dialect is not None and dialect.outputs else None
     return _PROTOCOLS.get(protocol) if protocol else None
 
 
 def spoken(path: str, dialect: Dialect | None) -> str | None:
     """Name the protocol of a request: as its route says, else as its path tells."""
-    return dialect.protocol if dialect is not None and dialect.protocol else recognise(path)
+    if dialect is not None and (dialect.protocol or dialect.outputs):
+        return dialect.protocol or "free"
+    return recognise(path)
 
 
 def extract(protocol: str | None, path: str, document: object) -> list[Output] | None:

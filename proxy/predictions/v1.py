@@ -16,15 +16,27 @@ BATCHED: bool = True  # the first axis runs over instances
 ECHOED: tuple[str, ...] = ()
 _TENSOR: Final = frozenset({"name", "datatype", "shape", "data"})
 _KEYS: Final = ("predictions", "outputs", "result", "results")
+_INPUT_KEYS: Final = ("instances", "inputs", "examples")
 
 
 def places(document: object) -> list[Place] | None:
     """Find the outputs of a parsed answer, or None if it is not a V1 answer or no tensor."""
-    answer = _unwrapped(document)
-    key = next((key for key in _KEYS if key in answer), None)
-    if key is None:
-        return None
-    node = answer[key]
+    return _first(document, _KEYS)
+
+
+def inputs(document: object) -> list[Place] | None:
+    """Find the features of a parsed request: instances (rows), inputs (columns) or examples; None if there are none."""
+    return _first(document, _INPUT_KEYS)
+
+
+def tensors(node: object, key: str, spots: list[Spot]) -> list[Place] | None:
+    """Find tensors in a node: of an object one per member, of a list of objects one per member of its rows.
+
+    Args:
+        node: what may be a tensor, rows or columns.
+        key: what a tensor without a name is called by.
+        spots: where such a tensor stands.
+    """
     if type(node) is dict and not _is_base64(node):
         return _all([_place(name, key, node[name], [(node, name)]) for name in node])
     if (
@@ -38,13 +50,19 @@ def places(document: object) -> list[Place] | None:
         if any(row.keys() != names for row in node) or names >= _TENSOR:
             return None
         return _all([_place(name, key, [row[name] for row in node], [(row, name) for row in node]) for name in names])
-    return _all([_place("", key, node, [(answer, key)])])
+    return _all([_place("", key, node, spots)])
 
 
 def answers_error(document: object) -> bool:
     """Tell whether the document reports a failure, which some servers send with status 200."""
     answer = _unwrapped(document)
     return answer.get("error") is not None and not any(key in answer for key in _KEYS)
+
+
+def _first(document: object, keys: tuple[str, ...]) -> list[Place] | None:
+    answer = _unwrapped(document)
+    key = next((key for key in keys if key in answer), None)
+    return None if key is None else tensors(answer[key], key, [(answer, key)])
 
 
 def _unwrapped(document: object) -> dict[str, Any]:

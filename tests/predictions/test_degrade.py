@@ -249,7 +249,7 @@ def test_stale_needs_a_previous_prediction(previous):
 @pytest.mark.parametrize(
     ("path", "body", "content_type", "reason"),
     [
-        ("/invocations", b'{"predictions":[1]}', None, "not_understood"),
+        ("/predict", b'{"predictions":[1]}', None, "not_understood"),
         ("/x", b"{}", None, "not_understood"),
         (V1, b"{}", None, "not_understood"),
         (V1, b"[]", "application/json", "not_understood"),

@@ -122,6 +122,6 @@ def test_both_ways_through_v2_agree_on_bare_nan():
 
 
 def test_unknown_protocols_have_no_outputs():
-    """MLflow, OpenAI and the rest compare as JSON until somebody follows the recipe."""
-    for protocol in (None, "invocations", "openai", "free", "torchserve"):
+    """What nobody has described compares as JSON."""
+    for protocol in (None, "free", "torchserve"):
         assert extract(protocol, "/predict", {"predictions": [1]}) is None
