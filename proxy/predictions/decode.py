@@ -13,7 +13,10 @@ from typing import Final
 
 import msgspec
 
-from proxy.errors import ParallaxError
+from proxy.predictions import codings
+from proxy.predictions.undecodable import Undecodable
+
+__all__ = ["Undecodable", "decode_json", "decode_json_leniently", "decompress", "encode_json"]
 
 _IDENTITY: Final = frozenset({"", "identity"})
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
@@ -21,27 +24,18 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Undecodable(ParallaxError):
-    """A body cannot be read.
-
-    `reason` is one of "encoding_unknown", "too_large", "truncated", "corrupt", "not_json", "too_deep".
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 def decompress(body: bytes, encoding: str | None, *, limit: int) -> bytes:
     """Undo the content coding of a whole body.
 
     Understands gzip (several members too), deflate (with the zlib wrapper and without: both are
-    sent in practice, RFC 9110 section 8.4.1.2) and identity. Stacked codings are refused.
+    sent in practice, RFC 9110 section 8.4.1.2), identity, and by their libraries br and zstd. Stacked codings are refused.
 
     Raises:
         Undecodable: "encoding_unknown", "too_large" (more than `limit` bytes come out), "truncated", "corrupt".
     """
     coding = encoding.strip().lower() if encoding else ""
+    if coding in codings.KNOWN:
+        return codings.decompress(body, coding, limit=limit)
     if coding in _IDENTITY:
         if len(body) > limit:
             raise Undecodable("too_large")
