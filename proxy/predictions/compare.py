@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from proxy.predictions import protocols, v2
+from proxy.predictions import protocols, stream_chunks, v2
 from proxy.predictions.adapters import Adapter
 from proxy.predictions.comparators.choosing import FAILED, said
 from proxy.predictions.decode import Undecodable, decompress
@@ -95,7 +95,7 @@ def compare(
         return Comparison("incomparable", _why_missing(primary, shadow), "status")
     protocol = protocols.spoken(path, dialect)
     if ours == theirs and primary.encoding == shadow.encoding:
-        if status >= 400 or (protocol is not None and ours.startswith(b'{"error"')):
+        if status >= 400 or _fails(protocol, ours, primary.content_type):
             return Comparison("ignored", "both_failed", "bytes")
         return Comparison("match", "identical", "bytes")
     try:
@@ -117,6 +117,21 @@ def compare(
     return result
 
 
+def _fails(protocol: str | None, body: bytes, content_type: str | None) -> bool:
+    """Tell whether an answer that both legs gave reports a failure, perhaps in the middle of a stream."""
+    if protocol is None or b"error" not in body:
+        return False
+    if body.startswith(b'{"error"'):
+        return True
+    adapter, media = protocols.adapter(protocol), media_type(content_type)
+    if adapter is None or not stream_chunks.is_stream(body, media):
+        return False
+    try:
+        return adapter.answers_error(adapter.read(body, media).document)
+    except (Undecodable, RecursionError):
+        return False
+
+
 def _why_missing(primary: Answer, shadow: Answer) -> str:
     lacking = primary if primary.body is None or primary.missing else shadow
     word = lacking.missing or "not_captured"
@@ -133,6 +148,8 @@ def _by_content(
     ours = decompress(primary.body or b"", primary.encoding, limit=limit)
     theirs = decompress(shadow.body or b"", shadow.encoding, limit=limit)
     if ours == theirs:
+        if _fails(protocol, ours, primary.content_type):
+            return Comparison("ignored", "both_failed", "bytes")
         return Comparison("match", "identical", "bytes")
     adapter = protocols.adapter(protocol, dialect)
     eager = protocol is not None
@@ -171,25 +188,33 @@ def _by_content_type(content_type: str | None, ours: bytes, theirs: bytes, rules
 def _document(body: bytes, content_type: str | None, adapter: Adapter | None, *, eager: bool) -> tuple[object, bool]:
     """Read a body as its protocol does, or as JSON if it is declared so, looks like it, or answers a predict call."""
     media = media_type(content_type)
-    declared = media == "application/json" or media.endswith("+json")
+    declared = media == "application/json" or media.endswith("+json") or media in stream_chunks.LISTS
     if not (eager or declared or body.lstrip(b" \t\r\n")[:1] in (b"{", b"[")):
         return None, False
     try:
-        return (adapter.read if adapter is not None else read_json)(body, media).document, True
+        return _document_of(body, media, adapter), True
     except Undecodable as error:
         if error.reason != "not_json":
             raise
         return None, False
 
 
+def _document_of(body: bytes, media: str, adapter: Adapter | None) -> object:
+    if adapter is not None:
+        return adapter.read(body, media).document
+    # Of an unknown protocol, the documents of a stream are compared in their order.
+    return stream_chunks.listed(body, media) if media in stream_chunks.LISTS else read_json(body, media).document
+
+
 def _as_predictions(adapter: Adapter, a: object, b: object, rules: Compare) -> Comparison | None:
+    failed = adapter.answers_error(a), adapter.answers_error(b)
     ours, theirs = adapter.places(a), adapter.places(b)
-    if ours is not None and theirs is not None:
+    # An error in the middle of a stream leaves outputs behind it, which are no answer.
+    if not any(failed) and ours is not None and theirs is not None:
         findings = Findings()
         outputs = [place.output for place in ours], [place.output for place in theirs]
         judge(*outputs, rules, findings, batched=adapter.batched)
         return _concluded(adapter.name, findings)
-    failed = adapter.answers_error(a), adapter.answers_error(b)
     if all(failed):
         return Comparison("ignored", "both_failed", adapter.name)
     if any(failed):

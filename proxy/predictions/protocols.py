@@ -17,7 +17,19 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from proxy.predictions import adapters, free, invocations, v1, v2
+from proxy.predictions import (
+    adapters,
+    free,
+    generate,
+    invocations,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_responses,
+    v1,
+    v2,
+    v2_stream,
+)
 from proxy.predictions.adapters import Adapter
 from proxy.predictions.outputs import Output
 from proxy.predictions.recognise import recognise
@@ -29,6 +41,12 @@ _MODULES: Final = {
     "v1": v1,
     "v2": v2,
     "invocations": invocations,
+    "v2_stream": v2_stream,
+    "generate": generate,
+    "openai_chat": openai_chat,
+    "openai_completions": openai_completions,
+    "openai_embeddings": openai_embeddings,
+    "openai_responses": openai_responses,
 }
 _PROTOCOLS: Final[dict[str, Adapter]] = {name: adapters.made(name, module) for name, module in _MODULES.items()}
 _free: Final = lru_cache(maxsize=256)(free.adapter)
