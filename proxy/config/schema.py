@@ -368,6 +368,11 @@ class Shadow(Model):
     forward_authorization: Flag = Field(
         default=False, description="send the caller's Authorization along; cookies never go"
     )
+    model: Annotated[str | None, WORD] = Field(
+        default=None,
+        description="what the model is called on its upstream, where that is not the name that callers use: replaces it in "
+        "the copy's path (V1, V2, TorchServe) or body (OpenAI)",
+    )
     compare: Compare = Field(default=Compare(), description="when its answer counts as the same")
     # Here and not on the route, because a repeat is worth its load only beside this shadow's answer: of a shadow that
     # is sampled for 10 %, a repeat of 10 % costs the primary 1 % more requests, and every one of them makes a pair.

@@ -26,6 +26,8 @@ from proxy.plan.link import LinkedPlan, LinkedShadow
 from proxy.plan.repeating import is_repeat
 from proxy.plan.tracing import our_header
 from proxy.predictions.recognise import is_predict_path
+from proxy.predictions.renaming import names_model_in_body, renamed
+from proxy.predictions.undecodable import Undecodable
 
 if TYPE_CHECKING:
     from proxy.net.core import Core
@@ -40,6 +42,8 @@ _REQUEST_ID_MARK: Final = b"\r\n\r\n\r\n"
 # A larger body is written by itself and not copied.
 JOINED_BYTES: Final = 64 * 1024
 _MEMO_REQUESTS: Final = 1024
+# A worker reads no larger body, or it would hold up everybody.
+RENAME_LIMIT_BYTES: Final = 64 * 1024
 _IDENTITY: Final = b"accept-encoding: identity\r\n"
 # Why a request that will never be complete was not teed: the caller's doing, or an answer that came early.
 _CALLER_ERRORS: Final = frozenset(("client_abort", "write_timeout", "body_timeout", "bad_request"))
@@ -94,12 +98,41 @@ class ShadowRunner:
             self._skip(exchange, "drained")
         elif data.shares_primary and self.core.primaries_in_trouble(data.upstream):
             self._skip(exchange, "shed")
-        elif self.inflight_bytes + len(body) > data.max_inflight_bytes:
+        elif data.model:
+            self._tee_renamed(exchange, body)
+        else:
+            self._admit(exchange, body)
+
+    def _tee_renamed(self, exchange: Exchange, body: bytes) -> None:
+        """Tee a request under the model's name here; what cannot be renamed is not sent, as another model would answer."""
+        head = exchange.head
+        path = head.path
+        if names_model_in_body(path):
+            coding = head.header(b"content-encoding")
+            if coding is not None and coding.lower() != "identity":
+                self._skip(exchange, "error", "rename_encoded")
+                return
+            if len(body) > RENAME_LIMIT_BYTES:
+                self._skip(exchange, "too_large", "rename_too_large")
+                return
+        try:
+            named = renamed(path, body, head.header(b"content-type"), self.data.model)
+        except Undecodable:
+            self._skip(exchange, "error", "rename_not_json")
+            return
+        query = f"?{head.query}" if head.query else ""
+        line = f"{head.method} {named.path}{query} HTTP/1.1\r\nhost: ".encode("latin-1", "replace")
+        self._admit(exchange, named.body, line)
+
+    def _admit(self, exchange: Exchange, body: bytes, start_line: bytes = b"") -> None:
+        """Start or queue a leg, as far as there is room."""
+        data = self.data
+        if self.inflight_bytes + len(body) > data.max_inflight_bytes:
             self._skip(exchange, "dropped_bytes")
         elif len(self.active) < data.max_concurrency:
-            ShadowLeg(self, exchange, body).start()
+            ShadowLeg(self, exchange, body, start_line).start()
         elif self._queue_length() < data.max_queue:
-            leg = ShadowLeg(self, exchange, body)
+            leg = ShadowLeg(self, exchange, body, start_line)
             self.waiting.append(leg)
             self.core.wheel.arm(leg, leg.deadline_at)
         else:
@@ -123,7 +156,7 @@ class ShadowRunner:
         return len(self.waiting)
 
     def _skip(self, exchange: Exchange, outcome: str, error_type: str | None = None) -> None:
-        leg = ShadowLeg(self, exchange, b"")
+        leg = ShadowLeg(self, exchange, b"", b"")
         leg.end(outcome, error_type)
 
     def leg_ended(self, leg: ShadowLeg) -> None:
@@ -162,6 +195,7 @@ class ShadowLeg:
         "_response_bytes",
         "_runner",
         "_size",
+        "_start_line",
         "_status",
         "_t_start",
         "_ticket",
@@ -182,7 +216,7 @@ class ShadowLeg:
     _ticket: Ticket | None
     _ttfb_s: float | None
 
-    def __init__(self, runner: ShadowRunner, exchange: Exchange, body: bytes) -> None:
+    def __init__(self, runner: ShadowRunner, exchange: Exchange, body: bytes, start_line: bytes) -> None:
         # Chained by value, as in `Exchange`.
         self._connection = self._ticket = self._ttfb_s = None
         self._response_bytes = self._status = 0
@@ -199,6 +233,7 @@ class ShadowLeg:
         self._request_id = exchange.request_id
         self._body = body
         self._size = len(body)
+        self._start_line = start_line  # where the copy is for a model of another name
         self._ts = time()
         self._t_start = now = monotonic()
         self.deadline_at = now + runner.data.deadline_s
@@ -229,7 +264,8 @@ class ShadowLeg:
         copy = copies.get(runner.name)
         if copy is None:
             copy = self._head(connection)
-            if connection.pool.one_host and self._prepared.plan.traces is None:
+            # The length of a renamed body is its own, and other bodies under the same head may have another.
+            if connection.pool.one_host and self._prepared.plan.traces is None and not self._start_line:
                 copies[runner.name] = copy
         before, behind = copy
         if self._size < JOINED_BYTES:
@@ -256,6 +292,8 @@ class ShadowLeg:
             drop=drop,
             extra=extra,
         )
+        if self._start_line:
+            out = self._start_line + out[len(head.start_line) :]
         before, _, behind = out.partition(_REQUEST_ID_MARK)
         if len(runner.endings) >= _MEMO_REQUESTS:
             runner.endings.clear()

@@ -298,6 +298,7 @@ def _shadow(name: str, shadow: schema.Shadow, config: Config) -> data.Shadow:
         shares_primary=bool(shared_with(config, shadow.upstream)),
         compare=_compare(shadow.compare),
         repeat=shadow.repeat,
+        model=shadow.model or "",
     )
 
 

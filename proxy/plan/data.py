@@ -176,7 +176,8 @@ class Shadow(Struct, frozen=True):
 
     `fraction` of exchanges, by a gate that hashes the exchange id (or the unit) with `salt`. Shadows
     with one salt are nested. `shares_primary` is set where an endpoint also serves callers. Of the exchanges
-    that it is sampled for, a fraction `repeat` is asked of the primary's upstream again (`plan.repeating`).
+    that it is sampled for, a fraction `repeat` is asked of the primary's upstream again (`plan.repeating`). `model` is
+    what the copy calls the model; empty: as the caller does.
     """
 
     name: str
@@ -196,6 +197,7 @@ class Shadow(Struct, frozen=True):
     shares_primary: bool = False
     compare: Compare = Compare()
     repeat: float = 0.0
+    model: str = ""
 
 
 class Delay(Struct, frozen=True, tag="delay"):

@@ -182,7 +182,8 @@ def _tell_shadow(shadow: LinkedShadow, head: Head, decision: Decision, exchange_
         return f"not sampled: {place}"
     if not shadow_method_allowed(shadow, head, predict=is_predict_path(head.path)):
         return f"sampled ({place}), but {head.method} {head.path} is not sent to shadows: unsafe_method"
-    return f"sampled: {place}"
+    named = f", as the model {shadow.data.model}" if shadow.data.model else ""
+    return f"sampled: {place}{named}"
 
 
 def _tell_repeat(route: LinkedRoute, head: Head, decision: Decision, exchange_id: str) -> str:

@@ -638,3 +638,68 @@ async def test_a_leg_that_cannot_be_recorded_gives_its_place_and_its_bytes_back(
     assert net.failures
     assert all("a bug" in failure for failure in net.failures)
     net.failures.clear()
+
+
+RENAMED = {"model": "candidate-2"}
+
+
+async def test_a_leg_asks_for_the_model_by_its_name_there(net: Any) -> None:
+    """The path of V2 and the body of the OpenAI API name it; the primary sees what the caller sent."""
+    primary, shadow = await net.server(reflect), await net.server()
+    proxy = await net.proxy(net.plan(primary, shadow=shadow, shadow_settings=RENAMED))
+    caller = await net.caller(proxy)
+    bodies = [b'{ "model": "m", "n": 1.50 }', b'{ "n": 1.50, "model": "mm"}', b'{"x":1, "model" : "m" }']
+    for body in bodies:
+        answer = await caller.ask("POST", "/v1/chat/completions", body=body)
+        assert answer.body == body
+    await caller.ask("POST", net.PREDICT + "?q=1", body=b'{"model":"m"}')
+    await settled(net, proxy, 4)
+    assert [request.body for request in primary.requests] == [*bodies, b'{"model":"m"}']
+    legs = {request.body for request in shadow.requests}
+    assert legs == {
+        b'{ "model": "candidate-2", "n": 1.50 }',
+        b'{ "n": 1.50, "model": "candidate-2"}',
+        b'{"x":1, "model" : "candidate-2" }',
+        b'{"model":"m"}',
+    }
+    assert {request.first for request in shadow.requests} == {
+        "POST /v1/chat/completions HTTP/1.1",
+        "POST /v2/models/candidate-2/infer?q=1 HTTP/1.1",
+    }
+    for request in shadow.requests:
+        assert request.get("content-length") == str(len(request.body))
+
+
+@pytest.mark.parametrize(
+    ("body", "head", "outcome", "error"),
+    [
+        (b"no json", "", "error", "rename_not_json"),
+        (b'{"model":"m"}', "content-encoding: gzip\r\n", "error", "rename_encoded"),
+        (b'{"model":"m","x":"%s"}' % (b"x" * 65536), "", "too_large", "rename_too_large"),
+    ],
+)
+async def test_what_cannot_be_renamed_is_not_sent(net: Any, body: bytes, head: str, outcome: str, error: str) -> None:
+    """Another model would answer under the shadow's name; the leg ends, counted with its reason."""
+    primary, shadow = await net.server(reflect), await net.server()
+    proxy = await net.proxy(net.plan(primary, shadow=shadow, shadow_settings=RENAMED))
+    caller = await net.caller(proxy)
+    assert (await caller.ask("POST", "/v1/chat/completions", head=head, body=body)).body == body
+    await settled(net, proxy, 1)
+    assert (proxy.legs[0].outcome, proxy.legs[0].error_type) == (outcome, error)
+    assert shadow.requests == []
+
+
+async def test_heads_of_two_shadows_of_one_request_do_not_mix(net: Any) -> None:
+    """One is for the model under another name, one under the caller's, on the same remembered head."""
+    primary, shadow, other = await net.server(reflect), await net.server(), await net.server()
+    plan = net.plan(primary, shadow=shadow, shadow_settings=RENAMED)
+    plan.upstreams["c"] = Upstream("c", [other.address])
+    plan.shadows["t"] = Shadow("t", "c")
+    plan.routes[0].shadows.append("t")
+    proxy = await net.proxy(plan)
+    caller = await net.caller(proxy)
+    for _ in range(3):
+        await caller.ask("POST", net.PREDICT, body=b"{}")
+    await net.until(lambda: len(proxy.legs) == 6)
+    assert {request.first for request in shadow.requests} == {"POST /v2/models/candidate-2/infer HTTP/1.1"}
+    assert {request.first for request in other.requests} == {f"POST {net.PREDICT} HTTP/1.1"}
