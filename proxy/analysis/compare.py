@@ -8,12 +8,12 @@ the comparison is data: it ends in `incomparable`, goes through one hook, and st
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.analysis.redact import REDACTED, Redaction
 from proxy.exchange.records import Exchange, Leg
 from proxy.predictions.compare import Answer, Comparison, compare
-from proxy.predictions.rules import Compare
+from proxy.predictions.rules import Compare, Dialect
 
 FAILED: Final = "comparison_failed"
 EXCHANGE_LOST: Final = "exchange_lost"
@@ -23,7 +23,15 @@ SENT: Final = "sent"
 _BODY_PATHS: Final = frozenset({"json", "bytes", "status"})
 
 ReportFailure = Callable[[str, BaseException], None]
-CompareAnswers = Callable[[str, Answer, Answer, Compare], Comparison]
+
+
+class CompareAnswers(Protocol):
+    """Compares two answers, as `predictions.compare.compare` does."""
+
+    def __call__(
+        self, path: str, primary: Answer, shadow: Answer, rules: Compare, *, dialect: Dialect | None = None
+    ) -> Comparison:
+        """Say how the answers relate."""
 
 
 def compare_pair(
@@ -34,6 +42,7 @@ def compare_pair(
     *,
     using: CompareAnswers = compare,
     kind: str = "shadow",
+    dialect: Dialect | None = None,
 ) -> Comparison:
     """Compare the answers of one pair.
 
@@ -44,6 +53,7 @@ def compare_pair(
         report: called with the operation and the error when the comparison itself fails.
         using: compares two answers.
         kind: what the leg is, "shadow" or "repeat".
+        dialect: what the route says of its predictions.
     """
     if leg.outcome != SENT:
         return Comparison("incomparable", f"{kind}_{leg.outcome}", "")
@@ -68,6 +78,7 @@ def compare_pair(
                 None if leg.response is not None else _missing(leg.logging_errors),
             ),
             rules,
+            dialect=dialect,
         )
     except Exception as error:  # noqa: BLE001  the shadow barrier: a defect of ours is data about this pair
         report("compare", error)

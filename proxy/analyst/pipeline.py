@@ -305,7 +305,8 @@ class Pipeline:
     ) -> Comparison:
         if not sampled and leg.outcome == SENT:
             return Comparison("incomparable", NOT_SAMPLED, "")
-        return compare_pair(exchange, leg, rules, self._report, kind=kind)
+        dialect = self.settings.dialects.get(exchange.route)
+        return compare_pair(exchange, leg, rules, self._report, kind=kind, dialect=dialect)
 
     def _expire(self, work: _Step, *, last: bool) -> None:
         """Give up the joins whose time is over, as far as the log has been read."""

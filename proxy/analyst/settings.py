@@ -18,7 +18,7 @@ from proxy.analysis.redact import Redaction, compile_redaction
 from proxy.analysis.segments import Segments, compile_segments
 from proxy.errors import StateError
 from proxy.plan.data import LogSettings, Segment, Tracing
-from proxy.predictions.rules import Compare, Judged
+from proxy.predictions.rules import Compare, Dialect, Judged
 
 FILE: Final = "deployment.json"
 DEFAULT_DEADLINE_S: Final = 10.0
@@ -71,6 +71,15 @@ class _Tracing(msgspec.Struct):
     service: str = Tracing("").service
 
 
+class _Dialect(msgspec.Struct):
+    """`predictions.rules.Dialect` as a newer supervisor may write it."""
+
+    protocol: str = ""
+    outputs: tuple[tuple[str, str], ...] = ()
+    model: str = ""
+    version: str = ""
+
+
 class Deployment(msgspec.Struct):
     """The part of `plan.compile.Deployment` that concerns the analyst."""
 
@@ -79,12 +88,13 @@ class Deployment(msgspec.Struct):
     retention: Retention = msgspec.field(default_factory=Retention)
     compare: dict[str, _Compare] = {}
     deadlines_s: dict[str, float] = {}
+    predictions: dict[str, _Dialect] = {}
     tracing: _Tracing | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How rows are presented and kept, and how pairs are joined and compared; `deadlines` and `rules` by shadow."""
+    """How rows are presented and kept, and how pairs are joined and compared; `deadlines` and `rules` by shadow, `dialects` by route."""
 
     redaction: Redaction = field(default_factory=Redaction)
     bodies: float = 1.0
@@ -92,6 +102,7 @@ class Settings:
     retention: Retention = field(default_factory=Retention)
     deadlines: dict[str, float] = field(default_factory=dict)
     rules: dict[str, Compare] = field(default_factory=dict)
+    dialects: dict[str, Dialect] = field(default_factory=dict)
     tracing: Tracing | None = None
 
 
@@ -105,6 +116,9 @@ def read_settings(state_dir: Path) -> Settings:
     try:
         deployment = msgspec.json.decode(path.read_bytes(), type=Deployment)
         rules = {name: msgspec.convert(msgspec.to_builtins(rule), Compare) for name, rule in deployment.compare.items()}
+        dialects = {
+            name: msgspec.convert(msgspec.to_builtins(said), Dialect) for name, said in deployment.predictions.items()
+        }
         tracing = deployment.tracing
         traced = msgspec.convert(msgspec.to_builtins(tracing), Tracing) if tracing is not None else None
     except FileNotFoundError:
@@ -121,6 +135,7 @@ def read_settings(state_dir: Path) -> Settings:
         retention=deployment.retention,
         deadlines=deployment.deadlines_s,
         rules=rules,
+        dialects=dialects,
         tracing=traced,
     )
 

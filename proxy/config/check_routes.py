@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from proxy.config.document import View
 from proxy.config.nearest import listed
+from proxy.config.predicting import check_predicting
 from proxy.config.references import Known, check_header_case, routes_of, section
 from proxy.config.schema import Match
 
@@ -24,6 +25,7 @@ def check_routes(root: View) -> None:
         if route["match"]["path"].given and route["match"]["path_prefix"].given:
             route["match"]["path_prefix"].report("given together with path, a route matches one or the other")
         check_header_case(route["match"]["headers"])
+        check_predicting(route)
     _check_names(routes)
     _check_reachable(routes)
 

@@ -39,6 +39,7 @@ from proxy.config.kinds_of_text import (
     WORD,
     WRITABLE_HEADER,
 )
+from proxy.config.predicting import Predicting
 from proxy.config.resilience import Ejection, Fallback, Health, Retries
 from proxy.config.scalars import Unfit
 from proxy.config.shapes import HEADER_RULE, ONE_OR_MORE, OPTIONAL, Model
@@ -306,6 +307,9 @@ class Route(Model):
         default=None, description="whether its requests may be sent twice; goes before the upstream's"
     )
     fallback: Fallback | None = Field(default=None, description="who answers when the upstream fails")
+    prediction: Predicting | None = Field(
+        default=None, description="how its answers are read as predictions, where path and body do not tell"
+    )
 
 
 class Arm(Model):

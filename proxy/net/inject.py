@@ -23,7 +23,7 @@ from proxy.plan.hashing import hash32, standard_normal, uniform
 from proxy.plan.link import LinkedFault
 from proxy.predictions.degrade import Skipped, degrade
 from proxy.predictions.reading import Headers
-from proxy.predictions.rules import Stale
+from proxy.predictions.rules import Dialect, Stale
 
 if TYPE_CHECKING:
     from proxy.net.exchange import Exchange
@@ -205,6 +205,7 @@ class Injection:
             content_type,
             unit=self._decision.unit or "",
             stale=exchange.core.stale,
+            dialect=route.data.prediction if (route := self._decision.route) is not None else None,
         )
         self.degrading = False
         counters = exchange.core.counters
@@ -263,6 +264,7 @@ def degrade_answer(
     *,
     unit: str,
     stale: StaleAnswers,
+    dialect: Dialect | None = None,
 ) -> tuple[bytes | None, dict[str, str], Headers]:
     """Apply the prediction faults one after another.
 
@@ -280,7 +282,13 @@ def degrade_answer(
         previous = stale.swap(unit, head.path, body) if isinstance(rule, Stale) else None
         seed = hash32(f"{fault.salt}/low:{exchange_id}") | hash32(f"{fault.salt}/high:{exchange_id}") << 32
         result = degrade(
-            head.path, answer if answer is not None else body, content_type, rule, seed=seed, previous=previous
+            head.path,
+            answer if answer is not None else body,
+            content_type,
+            rule,
+            seed=seed,
+            previous=previous,
+            dialect=dialect,
         )
         if isinstance(result, Skipped):
             skipped[fault.name] = result.reason

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from proxy.config import comparing, fault_kinds, schema
+from proxy.config.predicting import Predicting
 from proxy.config.scalars import is_unix, split_address
 from proxy.config.schema import Config
 from proxy.config.sharing import primary_upstreams, shared_with
@@ -41,7 +42,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
     `workers` None means one per core, `admin` None the Unix socket in the state directory,
     `token_file` None `admin.token` there, `metrics` None no listener. `compare` and `deadlines_s`
-    are by shadow, `controls` (the control arm) by experiment.
+    are by shadow, `controls` (the control arm) by experiment, `predictions` by route.
     """
 
     state: str
@@ -59,6 +60,7 @@ class Deployment(msgspec.Struct, frozen=True):
     compare: dict[str, rules.Compare] = {}
     deadlines_s: dict[str, float] = {}
     controls: dict[str, str] = {}
+    predictions: dict[str, rules.Dialect] = {}
     tracing: data.Tracing | None = None
 
 
@@ -120,6 +122,9 @@ def compile_deployment(config: Config) -> Deployment:
         compare={name: _compare(shadow.compare) for name, shadow in config.shadows.items()},
         deadlines_s={name: shadow.deadline for name, shadow in config.shadows.items()} | _repeat_deadlines(config),
         controls={name: _control(experiment) for name, experiment in config.experiments.items()},
+        predictions={
+            route.name: dialect for route in config.routes if (dialect := _dialect(route.prediction)) is not None
+        },
         tracing=_tracing(config.tracing),
     )
 
@@ -218,7 +223,14 @@ def _route(route: schema.Route, config: Config) -> data.Route:
         upgrades=tuple(route.upgrades),
         idempotent=route.idempotent,
         fallback=compile_fallback(route.fallback),
+        prediction=_dialect(route.prediction),
     )
+
+
+def _dialect(said: Predicting | None) -> rules.Dialect | None:
+    if said is None:
+        return None
+    return rules.Dialect(said.protocol or "", tuple(said.outputs.items()), said.model or "", said.version or "")
 
 
 def _default_upstream(route: schema.Route, config: Config) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from proxy.plan.resilience import Balance, Ejection, Fallback, Health, Retries
-from proxy.predictions.rules import Bias, Compare, Constant, Flip, Noise, Stale
+from proxy.predictions.rules import Bias, Compare, Constant, Dialect, Flip, Noise, Stale
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -129,6 +129,7 @@ class Route(Struct, frozen=True):
 
     `upgrades` are the protocols, in lower case, that a caller may switch to; its connection is a tunnel then.
     `idempotent` goes before the upstream's; `fallback` answers where the arm has none of its own.
+    `prediction` says how answers are read, where path and body do not tell.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Route(Struct, frozen=True):
     upgrades: tuple[str, ...] = ("websocket",)
     idempotent: bool | None = None
     fallback: Fallback | None = None
+    prediction: Dialect | None = None
 
 
 class Arm(Struct, frozen=True):

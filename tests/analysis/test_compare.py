@@ -49,7 +49,7 @@ def test_a_body_that_was_not_captured_gives_the_log_s_reason() -> None:
     """The comparison is told the word that the worker wrote."""
     seen: list[Answer] = []
 
-    def spy(path: str, primary: Answer, shadow: Answer, rules: Compare) -> Comparison:
+    def spy(path: str, primary: Answer, shadow: Answer, rules: Compare, **_: object) -> Comparison:
         seen.extend((primary, shadow))
         return Comparison("incomparable", "x", "status")
 
@@ -61,7 +61,7 @@ def test_a_body_that_was_not_captured_gives_the_log_s_reason() -> None:
 def test_a_failing_comparison_is_data_and_goes_through_the_hook() -> None:
     """A defect costs one verdict, not the analyst."""
 
-    def broken(*_: object) -> NoReturn:
+    def broken(*_: object, **__: object) -> NoReturn:
         raise ZeroDivisionError
 
     reported: list[tuple[str, type[BaseException]]] = []

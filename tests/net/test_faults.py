@@ -17,7 +17,7 @@ from proxy.net.inject import delay_seconds
 from proxy.net.leases import FaultLeases
 from proxy.plan.data import Abort, Delay, Fault, Reset, Target, Timeouts
 from proxy.plan.link import link_fault
-from proxy.predictions.rules import Bias, Constant, Stale
+from proxy.predictions.rules import Bias, Constant, Dialect, Stale
 
 V2 = json.dumps({"model_name": "m", "outputs": [{"name": "y", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]}]})
 
@@ -362,6 +362,16 @@ async def test_a_degraded_answer_in_binary_says_how_long_its_json_part_is(net: A
     assert answer.body.endswith(bytes([len(label), 0, 0, 0]) + label.encode())
     assert answer.all("inference-header-content-length") == [length.decode()]
     assert json.loads(answer.body[: int(length)])["outputs"][0]["parameters"] == {"binary_data_size": 4 + len(label)}
+
+
+async def test_an_answer_of_no_protocol_is_degraded_where_its_route_says(net: Any) -> None:
+    """On any path, in place, everything else as it was."""
+    body = b'{"id": 1.0, "out": [{"s": 0.50}]}'
+    script = answers(OK + b"content-length: %d\r\n\r\n" % len(body) + body)
+    dialect = Dialect(outputs=(("s", "/out/*/s"),))
+    _, _, caller = await with_faults(net, fault("worse", Bias(delta=1)), script=script, route={"prediction": dialect})
+    answer = await ask(net, caller, path="/classify")
+    assert answer.body == b'{"id": 1.0, "out": [{"s": 1.5}]}'
 
 
 async def test_an_upstream_that_breaks_while_its_answer_is_held_is_a_502(net: Any) -> None:
