@@ -6,7 +6,10 @@ Recipe for the next one:
    `places` returns None for everything that is not plainly its own: such a body is compared as JSON.
    What else a protocol may offer (`read` for bodies that are not one JSON document, `inputs`, `prediction`,
    `renamed`) stands in `adapters.Adapter`.
-2. Add it to `_PROTOCOLS` below, and its path to `recognise.py` if it is new.
+   A body of another form gets a reading of its own, as `v2_binary`, `table` and `lines` are: the document looks as the
+   JSON answer of the protocol would, and `encode` gives unchanged parts the bytes that they had. What cannot be
+   read is an `Undecodable` with a new word, which operators see as the reason of "incomparable".
+2. Add it to `_MODULES` below, its name to `config/predicting.py`, and its path to `recognise.py` if it is new.
 3. Give it a file in `tests/predictions/` with an answer of every server that speaks it.
 
 Comparing, degrading and their metrics then work.
