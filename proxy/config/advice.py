@@ -40,7 +40,7 @@ def _warn_unused(config: Config, root: View) -> None:
         arm.upstream for experiment in config.experiments.values() for arm in experiment.arms.values() if arm.upstream
     }
     for section, used, user in (
-        ("upstreams", upstreams, "route, experiment or shadow"),
+        ("upstreams", upstreams, "route, experiment, shadow or fault"),
         ("experiments", experiments, "route"),
         ("shadows", shadows, "route"),
     ):

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from proxy.config.document import View
-from proxy.config.fault_kinds import DISTRIBUTIONS, Delay
+from proxy.config.fault_base import DISTRIBUTIONS, Timing
 from proxy.config.nearest import listed
 from proxy.config.references import Known, check_header_case, route_names, section
 from proxy.config.scalars import parse_duration, parse_fraction, parse_instant, parse_share
 from proxy.config.schema import Faults
 
 _DEFAULT_CAP = Faults().max_dose
-_DEFAULT_LONGEST_S: float = Delay.model_fields["max"].default
+_DEFAULT_LONGEST_S: float = Timing.model_fields["max"].default
+_TIMED = ("delay", "slow_first_token", "slow_tokens")
+_DISTRIBUTED = tuple(name for names in DISTRIBUTIONS.values() for name in names)
+# Of these parameters of a kind exactly one must be given.
+_ONE_OF = {
+    "stall": ("after_bytes", "after_events"),
+    "cut": ("after_bytes", "after_events"),
+    "truncate": ("after_bytes", "fraction"),
+    "corrupt": ("probability", "bytes"),
+}
 
 
 def check_faults(root: View) -> None:
@@ -23,8 +32,13 @@ def check_faults(root: View) -> None:
         upstreams.check_all(target["upstreams"])
         arms.check_all(target["arms"])
         check_header_case(target["headers"])
-        if fault["kind"].text == "delay":
+        kind = fault["kind"].text or ""
+        if kind in _TIMED:
             _check_delay(fault)
+        elif kind in _ONE_OF:
+            _check_one_of(fault, _ONE_OF[kind])
+        elif kind == "swap":
+            upstreams.check(fault["upstream"])
         _check_order(fault)
     _check_doses(root["faults"], definitions)
 
@@ -36,7 +50,20 @@ def _arms(root: View) -> Known:
     return Known("arm", names)
 
 
+def _check_one_of(fault: View, parameters: tuple[str, ...]) -> None:
+    given = [parameter for parameter in parameters if fault[parameter].given]
+    if not given:
+        fault.report(f"missing, a {fault['kind'].text} needs {listed(parameters)}")
+    for parameter in given[1:]:
+        fault[parameter].report(f"given, but so is {given[0]}, remove one")
+
+
 def _check_delay(fault: View) -> None:
+    if fault["kind"].text == "slow_tokens" and fault["rate"].given:
+        for other in ("distribution", *_DISTRIBUTED):
+            if fault[other].given:
+                fault[other].report("given, but so is rate, remove one")
+        return
     distribution = "fixed" if not fault["distribution"].given else fault["distribution"].text
     if distribution not in DISTRIBUTIONS:
         return
@@ -50,14 +77,14 @@ def _check_delay(fault: View) -> None:
         if longest is not None and seconds is not None and seconds > longest:
             shown = fault["max"].shown if fault["max"].given else f"{longest:g}s by default"
             fault[parameter].report(f"got {fault[parameter].shown}, must be ≤ max ({shown})")
-    for other in sorted({name for names in DISTRIBUTIONS.values() for name in names} - set(needed)):
+    for other in sorted(set(_DISTRIBUTED) - set(needed)):
         if fault[other].given:
             fault[other].report(f"given, but a {distribution} delay takes {listed(needed, last='and')}, remove it")
 
 
 def _check_order(fault: View) -> None:
     low, high = fault["low"], fault["high"]
-    read = parse_duration if fault["kind"].text == "delay" else parse_share
+    read = parse_duration if fault["kind"].text in _TIMED else parse_share
     least, most = low.read(read), high.read(read)
     if least is not None and most is not None and least > most:
         low.report(f"got {low.shown}, must be ≤ high ({high.shown})")

@@ -1,4 +1,4 @@
-"""What an operator may write about one fault: the common part, and the parameters of each kind.
+"""What an operator may write about one fault: the parameters of each kind, and all kinds by name.
 
 Parameters that a kind needs are required here; those that depend on a delay's distribution, and all
 that concerns several values at once, are checked in `check_faults`.
@@ -10,82 +10,21 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from proxy.config.kinds_of_text import FIELD_VALUE, INSTANT, METHOD, READABLE_HEADER, TEXT, WORD
-from proxy.config.shapes import HEADER_RULE, ONE_OR_MORE, Model
-from proxy.config.values import Reads, choice, count, duration, flag, fraction, number, read_text
+from proxy.config.fault_base import SCALAR, FaultBase, Timing
+from proxy.config.fault_kinds_answers import Corrupt, Cut, SlowFirstToken, SlowTokens, Stall, Throttle, Truncate
+from proxy.config.fault_kinds_requests import FeatureDrop, FeatureNoise, Swap
+from proxy.config.kinds_of_text import FIELD_VALUE, TEXT
+from proxy.config.shapes import ONE_OR_MORE
+from proxy.config.values import count, fraction, number
 
-DELAY = duration(most="10m")
-
-
-def _scalar(value: object) -> str | int | float | bool:
-    if isinstance(value, bool | int | float):
-        return value
-    return read_text(value)
-
-
-SCALAR = Reads(_scalar, {"type": ["string", "number", "boolean"]})
 Outputs = Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE]
 OUTPUTS = "names of the outputs to degrade; empty means all of them"
 
 
-class Target(Model):
-    """Which exchanges of the cohort the fault is applied to; an empty list means any."""
-
-    routes: Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE] = Field(default=[], description="names of routes")
-    upstreams: Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE] = Field(default=[], description="names of upstreams")
-    arms: Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE] = Field(
-        default=[], description="arms, written experiment/arm"
-    )
-    methods: Annotated[list[Annotated[str, METHOD]], ONE_OR_MORE] = Field(default=[], description="methods")
-    headers: dict[Annotated[str, READABLE_HEADER], Annotated[str | None, HEADER_RULE]] = Field(
-        default={}, description="request headers by exact value, or {present: true}"
-    )
-
-
-class FaultBase(Model):
-    """What every fault has. A fault is a definition: it runs when started, or at `start_at`."""
-
-    dose: Annotated[float, fraction(zero=False)] = Field(description="fraction of units in the cohort; sticky by unit")
-    max_duration: Annotated[float, duration(above="0s")] = Field(description="the fault ends by itself after this time")
-    washout: Annotated[float, duration(most="7d")] = Field(
-        default=60.0, description="how long the cohort stays out of analysis afterwards"
-    )
-    start_at: Annotated[float | None, INSTANT] = Field(
-        default=None, description="start by itself at this time; needs a zone"
-    )
-    reveal: Annotated[bool, flag()] = Field(
-        default=False, description="name the fault in the response header x-parallax-fault"
-    )
-    target: Target = Field(default=Target(), description="which exchanges of the cohort it is applied to")
-    exclude_units: Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE] = Field(
-        default=[], description="units that are never in the cohort"
-    )
-    salt: Annotated[str | None, WORD] = Field(
-        default=None, description="chooses the cohort; the fault's name by default"
-    )
-
-
-class Delay(FaultBase):
+class Delay(Timing):
     """Wait before the request is forwarded."""
 
     kind: Literal["delay"]
-    distribution: Annotated[
-        Literal["fixed", "uniform", "normal", "lognormal"], choice("fixed", "uniform", "normal", "lognormal")
-    ] = Field(
-        default="fixed", description="fixed: value; uniform: low, high; normal: mean, sd; lognormal: median, sigma"
-    )
-    value: Annotated[float | None, DELAY] = Field(default=None, description="fixed: the delay")
-    low: Annotated[float | None, DELAY] = Field(default=None, description="uniform: the shortest delay")
-    high: Annotated[float | None, DELAY] = Field(default=None, description="uniform: the longest delay")
-    mean: Annotated[float | None, DELAY] = Field(default=None, description="normal: the mean")
-    sd: Annotated[float | None, DELAY] = Field(default=None, description="normal: the standard deviation")
-    median: Annotated[float | None, DELAY] = Field(default=None, description="lognormal: the median")
-    sigma: Annotated[float | None, number(above=0)] = Field(
-        default=None, description="lognormal: the spread of the logarithm"
-    )
-    max: Annotated[float, duration(above="0s", most="10m")] = Field(
-        default=60.0, description="no single delay is longer"
-    )
 
 
 class Abort(FaultBase):
@@ -156,13 +95,18 @@ KINDS: Final = {
     "flip": Flip,
     "constant": Constant,
     "stale": Stale,
+    "slow_first_token": SlowFirstToken,
+    "slow_tokens": SlowTokens,
+    "stall": Stall,
+    "cut": Cut,
+    "truncate": Truncate,
+    "throttle": Throttle,
+    "corrupt": Corrupt,
+    "swap": Swap,
+    "feature_drop": FeatureDrop,
+    "feature_noise": FeatureNoise,
 }
-DISTRIBUTIONS: Final = {
-    "fixed": ("value",),
-    "uniform": ("low", "high"),
-    "normal": ("mean", "sd"),
-    "lognormal": ("median", "sigma"),
-}
-
-AnyFault = Delay | Abort | Reset | Noise | Bias | Flip | Constant | Stale
+Shaping = SlowFirstToken | SlowTokens | Stall | Cut | Truncate | Throttle | Corrupt
+OfRequests = Swap | FeatureDrop | FeatureNoise
+AnyFault = Delay | Abort | Reset | Noise | Bias | Flip | Constant | Stale | Shaping | OfRequests
 FaultDefinition = Annotated[AnyFault, Field(discriminator="kind")]

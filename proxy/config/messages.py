@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.config.document import UNSET, Document, Path
-from proxy.config.fault_kinds import KINDS, FaultBase
+from proxy.config.fault_base import FaultBase
+from proxy.config.fault_kinds import KINDS
 from proxy.config.nearest import listed, suggest
 from proxy.config.schema import Config
 
@@ -25,9 +26,12 @@ _REMEDIES: Final = {
     "delta": "give what is added, such as 0.1",
     "dose": "give the fraction of units, such as 5%",
     "endpoints": "give at least one host:port",
+    "fields": "name at least one feature",
     "kind": f"give one of {listed(list(KINDS))}",
     "max_duration": "every fault ends by itself, give a duration such as 5m",
     "name": "give the route a name",
+    "pause": "give how long, such as 3s",
+    "rate": "give bytes per second, such as 10KiB",
     "routes": "give at least one route",
     "sd": "give a standard deviation, such as 0.1",
     "upstream": "name one of the upstreams",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from proxy.config.fault_kinds_requests import Swap
 from proxy.config.schema import Config
 
 
 def primary_upstreams(config: Config) -> list[str]:
-    """The upstreams whose answers callers can get, in the order in which routes name them."""
+    """The upstreams whose answers callers can get, in the order in which routes and then faults name them."""
     names: dict[str, None] = {}
     for route in config.routes:
         arms = [arm for name in route.experiments for arm in config.experiments[name].arms.values()]
@@ -14,6 +15,9 @@ def primary_upstreams(config: Config) -> list[str]:
         for upstream in (route.upstream, *(arm.upstream for arm in arms), *(each.upstream for each in fallbacks)):
             if upstream is not None:
                 names[upstream] = None
+    for fault in config.faults.definitions.values():
+        if isinstance(fault, Swap):
+            names[fault.upstream] = None
     return list(names)
 
 

@@ -78,19 +78,21 @@ def size(*, least: str, most: str) -> Reads:
     return Reads(parse, {"anyOf": [{"type": "string", "pattern": _SIZE}, number]})
 
 
-def fraction(*, zero: bool = True) -> Reads:
-    """A fraction in 0..1, or above 0 only."""
+def fraction(*, zero: bool = True, most: float = 1.0) -> Reads:
+    """A fraction in 0..`most`, or above 0 only."""
 
     def parse(value: object) -> float:
         number = scalars.parse_fraction(value)
         if number == 0 and not zero:
             raise Unfit("must be > 0")
+        if number > most:
+            raise Unfit(f"must be ≤ {most:.0%}")
         return number
 
     number = (
-        {"type": "number", "minimum": 0, "maximum": 1}
+        {"type": "number", "minimum": 0, "maximum": most}
         if zero
-        else {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+        else {"type": "number", "exclusiveMinimum": 0, "maximum": most}
     )
     return Reads(parse, {"anyOf": [{"type": "string", "pattern": _PERCENT}, number]})
 

@@ -19,8 +19,9 @@ from proxy.config.schema import Config
 from proxy.config.sharing import primary_upstreams, shared_with
 from proxy.plan import data
 from proxy.plan.compile_resilience import compile_ejection, compile_fallback, compile_health, compile_retries
+from proxy.plan.compile_shaping import compile_shaping, compile_timing
 from proxy.plan.repeating import repeat_name
-from proxy.predictions import rules
+from proxy.predictions import request_rules, rules
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -340,17 +341,7 @@ def compile_fault(name: str, fault: fault_kinds.AnyFault) -> data.Fault:
 def _kind(fault: fault_kinds.AnyFault) -> data.FaultKind:  # one case for each kind of fault
     match fault:
         case fault_kinds.Delay():
-            return data.Delay(
-                distribution=fault.distribution,
-                value_s=fault.value or 0.0,
-                low_s=fault.low or 0.0,
-                high_s=fault.high or 0.0,
-                mean_s=fault.mean or 0.0,
-                sd_s=fault.sd or 0.0,
-                median_s=fault.median or 0.0,
-                sigma=fault.sigma or 0.0,
-                max_s=fault.max,
-            )
+            return compile_timing(data.Delay, fault)
         case fault_kinds.Abort():
             return data.Abort(status=fault.status, body=fault.body, content_type=fault.content_type)
         case fault_kinds.Reset():
@@ -365,6 +356,14 @@ def _kind(fault: fault_kinds.AnyFault) -> data.FaultKind:  # one case for each k
             return rules.Constant(value=fault.value, outputs=fault.outputs)
         case fault_kinds.Stale():
             return rules.Stale(outputs=fault.outputs)
+        case fault_kinds.Swap():
+            return data.Swap(fault.upstream)
+        case fault_kinds.FeatureDrop():
+            return request_rules.FeatureDrop(tuple(fault.fields), fault.rows, fault.value)
+        case fault_kinds.FeatureNoise():
+            return request_rules.FeatureNoise(tuple(fault.fields), fault.sd, fault.relative)
+        case _:
+            return compile_shaping(fault)
 
 
 def _limits(limits: schema.Limits) -> data.Limits:

@@ -12,6 +12,8 @@ from typing import Literal
 import msgspec
 
 from proxy.plan.resilience import Balance, Ejection, Fallback, Health, Retries
+from proxy.plan.shaping import Shaping, Timing
+from proxy.predictions.request_rules import RequestRule
 from proxy.predictions.rules import Bias, Compare, Constant, Dialect, Flip, Noise, Stale
 
 
@@ -202,22 +204,8 @@ class Shadow(Struct, frozen=True):
     model: str = ""
 
 
-class Delay(Struct, frozen=True, tag="delay"):
-    """Wait before the request is forwarded. Parameters in seconds.
-
-    fixed: `value_s`; uniform: `low_s`..`high_s`; normal: `mean_s`, `sd_s`; lognormal: `median_s`,
-    `sigma`. Draws are a function of (fault, exchange id) and are clipped to 0..`max_s`.
-    """
-
-    distribution: Literal["fixed", "uniform", "normal", "lognormal"] = "fixed"
-    value_s: float = 0.0
-    low_s: float = 0.0
-    high_s: float = 0.0
-    mean_s: float = 0.0
-    sd_s: float = 0.0
-    median_s: float = 0.0
-    sigma: float = 0.0
-    max_s: float = 60.0
+class Delay(Timing, frozen=True, tag="delay"):
+    """Wait before the request is forwarded; the draw is a function of (fault, exchange id)."""
 
 
 class Abort(Struct, frozen=True, tag="abort"):
@@ -232,7 +220,13 @@ class Reset(Struct, frozen=True, tag="reset"):
     """Close the caller's connection without an answer."""
 
 
-FaultKind = Delay | Abort | Reset | Noise | Bias | Flip | Constant | Stale
+class Swap(Struct, frozen=True, tag="swap"):
+    """`upstream` answers instead of the one that was chosen, which is asked if it fails."""
+
+    upstream: str
+
+
+FaultKind = Delay | Abort | Reset | Noise | Bias | Flip | Constant | Stale | Shaping | Swap | RequestRule
 
 
 class Target(Struct, frozen=True):

@@ -17,7 +17,7 @@ def advice(text: str) -> list[str]:
 CASES = [
     (
         "upstreams: {a: 'h:1', b: 'h:2'}\nroutes: [{name: x, upstream: a}]",
-        ["1: upstreams.b: not used by any route, experiment or shadow"],
+        ["1: upstreams.b: not used by any route, experiment, shadow or fault"],
     ),
     (
         f"upstreams: {{a: 'h:1'}}\nroutes: [{{name: x, upstream: a}}]\nexperiments: {{e: {SPLIT}}}",

@@ -8,7 +8,7 @@ CASES = [
     (
         "faults: {definitions: {f: {kind: delai, dose: 1%, max_duration: 1m}}}",
         [
-            "6: faults.definitions.f.kind: got 'delai', must be delay, abort, reset, noise, bias, flip, constant or stale, did you mean 'delay'?",
+            "6: faults.definitions.f.kind: got 'delai', must be delay, abort, reset, noise, bias, flip, constant, stale, slow_first_token, slow_tokens, stall, cut, …, did you mean 'delay'?",
         ],
     ),
     (

@@ -177,7 +177,7 @@ def test_check_prints_every_problem_of_every_file(tmp_path: Path) -> None:
         f"{bad}:1: workers: got 0, must be ≥ 1, or auto",
         f"{bad}:1: upstreams: missing, give at least one upstream",
         f"{bad}:2: routes: must not be empty, give at least one route",
-        f"{odd}:1: upstreams.b: warning: not used by any route, experiment or shadow",
+        f"{odd}:1: upstreams.b: warning: not used by any route, experiment, shadow or fault",
         f"{odd}: ok, 1 route, 0 experiments, 0 shadows, 0 faults",
         f"{good}: ok, 1 route, 0 experiments, 0 shadows, 0 faults",
         f"{tmp_path / 'none'}: no such file",
