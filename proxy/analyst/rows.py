@@ -67,10 +67,11 @@ class Rows:
     def add_exchange(self, x: Exchange) -> None:
         """Add the row of a primary leg."""
         errors = x.logging_errors
-        request = response = None
+        request = response = degraded_request = None
         exchange_id = x.exchange_id
         if (x.request or x.response) and (self._keeps_all or self._presentation.keeps_bodies(exchange_id)):
             request, response, errors = self._bodies(x)
+            degraded_request = self._presentation.text_of(x.degraded_request, None)
         code = self._exchange_code(x, errors)
         if x.shadows:
             self._shown[exchange_id] = (code, request, response)
@@ -90,6 +91,8 @@ class Rows:
                 x.response_bytes,
                 request,
                 response,
+                degraded_request,
+                x.fault_effects,
             ),
         )
 
@@ -243,6 +246,8 @@ class Rows:
                 leg.response_bytes,
                 None,
                 response,
+                None,
+                None,
             ),
         )
         return code, response

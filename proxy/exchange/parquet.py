@@ -130,6 +130,8 @@ EXCHANGES: Final = Layout(
         template sample_prob            DOUBLE
         template served_by              VARCHAR
         template fallback_reason        VARCHAR
+        row      degraded_request       VARCHAR
+        row      fault_effects          VARCHAR
     """),
 )
 

@@ -68,6 +68,18 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     fallback was asked, `served_by` names that one, `fallback_reason` is the arm's failure (an error
     type or `status_503`), and `status`, `error_type`, `endpoint` and the response are what the caller
     got of the fallback.
+
+    `degraded_request` is the body that the upstream was sent where a fault changed the features in it; `request`
+    stays the caller's. `fault_effects` is JSON, an object by the name of each fault in `faults` that has something
+    to measure its dose by. Each has its `kind`, and beside it:
+
+        delay, slow_first_token, stall   delay_ms: what was waited
+        slow_tokens                      delay_ms over all `events`
+        throttle                         delay_ms over all `bytes`
+        cut, truncate                    sent_bytes, and cut_bytes where the length was declared (else null)
+        corrupt                          flipped_bytes
+        swap                             upstream: who answered instead
+        feature_drop, feature_noise      values: how many were changed
     """
 
     exchange_id: str
@@ -108,6 +120,8 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     tries: list[Try] | None = None
     served_by: str | None = None
     fallback_reason: str | None = None
+    degraded_request: bytes | None = None
+    fault_effects: str | None = None
 
 
 class Leg(msgspec.Struct, array_like=True, tag="l", gc=False):

@@ -255,6 +255,8 @@ class Core:
     def drain(self) -> None:
         """From now on every answer is the last of its connection."""
         self.draining = self.closing = True
+        for held in list(self.leases.held):
+            held.let_go()
 
     def shed(self, connections: int) -> None:
         """Let the next `connections` answers be the last of theirs; replaces what was asked before."""

@@ -12,7 +12,7 @@ The usual exchange is a whole small request and a whole small answer; `_send_who
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,7 @@ from proxy.errors import ExchangeError, InjectedFault, UpstreamError
 from proxy.exchange.records import Try
 from proxy.http.head import Head
 from proxy.http.outgoing import (
+    DIGESTS,
     REQUEST_ID,
     AnswerHead,
     error_response,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from proxy.net.counters import Series
     from proxy.net.downstream import Downstream
     from proxy.net.pool import Pool, Ticket
+    from proxy.net.shaper import Shaper
     from proxy.net.tunnel import Tunnel
     from proxy.plan.data import Abort
     from proxy.plan.decision import Decision
@@ -82,6 +84,7 @@ class Exchange:
         "_request_sent",
         "_sent",
         "_sent_bytes",
+        "_shaper",
         "_t_forward",
         "_t_start",
         "_teed",
@@ -124,11 +127,12 @@ class Exchange:
     _connection: UpstreamConnection | None
     _ticket: Ticket | None
     _injection: Injection | None
+    _shaper: Shaper | None
 
     def __init__(self, down: Downstream, head: Head, *, is_head: bool, body: bytes | None = None) -> None:
         """`is_head` is whether the method is HEAD; `body` is given where the whole request came in one read."""
         # Chained by value: made for every request, and this way in half the time (measured).
-        self.decision = self.answer = self._connection = self._ticket = self._injection = None
+        self.decision = self.answer = self._connection = self._ticket = self._injection = self._shaper = None
         self.error_type = self.response_parts = self.ttfb_s = self.tries = self.recovery = None
         self.started = self.held = self.keeps_bodies = self._collecting = self._finished = False
         self._head_sent = self._answer_chunked = self._request_chunked = self._request_sent = self._teed = False
@@ -175,7 +179,9 @@ class Exchange:
 
     @property
     def unsent_bytes(self) -> int:
-        """Body bytes that wait for the upstream."""
+        """Body bytes that wait for the upstream; not those that are collected, which have a bound of their own."""
+        if self._collecting or (self._injection is not None and self._injection.collecting):
+            return 0
         return 0 if self._request_sent else self.request_bytes - self._sent_bytes
 
     @property
@@ -242,6 +248,8 @@ class Exchange:
             self._collect()
         elif self._connection is not None:
             self._pump(self._connection, monotonic())
+        elif self._injection is not None:
+            self._injection.on_request_progress()
         if self.request_done and not self._teed and not self._finished:
             self._tee()
 
@@ -266,6 +274,9 @@ class Exchange:
 
     def on_caller_slow(self) -> None:
         """Stop reading the answer until the caller has taken what there is."""
+        if self._shaper is not None:
+            self._shaper.on_caller_slow()
+            return
         connection = self._connection
         # At its last byte a connection is about to go back to the pool: it must not go paused.
         if connection is not None and connection.head_complete and not connection.done:
@@ -274,6 +285,9 @@ class Exchange:
 
     def on_caller_ready(self) -> None:
         """Go on reading the answer."""
+        if self._shaper is not None:
+            self._shaper.on_caller_ready()
+            return
         connection = self._connection
         if connection is not None:
             connection.resume_reading()
@@ -394,7 +408,7 @@ class Exchange:
         prepared = self.prepared
         pool = prepared.pool if decision is prepared.settled else None
         if pool is None:
-            pool = self.core.pool(decision.upstream, prepared.plan)
+            pool = self.core.pool(self.asked, prepared.plan)
         self._forward_to(pool, fresh=fresh)
 
     def _forward_to(self, pool: Pool, *, fresh: bool = False) -> None:
@@ -426,8 +440,11 @@ class Exchange:
                 self._arm_first_byte(connection, now)
         else:
             out = self._request_head(connection)
-            if whole and not self._request_chunked:
-                self._send_whole(connection, now, out)
+            altered = self._injection.request.body if self._injection is not None else None
+            if altered is not None:
+                self._send_whole(connection, now, out + altered, ())
+            elif whole and not self._request_chunked:
+                self._send_whole(connection, now, out, self.parts)
             else:
                 self._pump(connection, now, out)
         if not self._teed and self.request_done:
@@ -446,8 +463,16 @@ class Exchange:
             framing = b""
         drop: frozenset[bytes] = frozenset()
         extra = b""
-        if self._injection is not None and self._injection.degrading:
-            drop, extra = _DROP_ENCODING, _IDENTITY
+        injection = self._injection
+        if injection is not None:
+            if injection.wants_identity:
+                drop, extra = _DROP_ENCODING, _IDENTITY
+            if injection.request.body is not None:
+                self._request_chunked = False
+                framing = b"content-length: %d\r\n" % len(injection.request.body)
+                changed = dict(injection.request.headers)
+                drop |= DIGESTS | frozenset(changed)
+                extra += b"".join([b"%b: %b\r\n" % header for header in changed.items()])
         traces = self.prepared.plan.traces
         if traces is not None:
             number = 1 if self.tries is None else len(self.tries.ended) + 1
@@ -466,12 +491,12 @@ class Exchange:
             extra=extra,
         )
 
-    def _send_whole(self, connection: UpstreamConnection, now: float, out: bytes) -> None:
+    def _send_whole(self, connection: UpstreamConnection, now: float, out: bytes, parts: Sequence[bytes]) -> None:
         """Send a small request that is complete, in one write."""
         self._request_sent = True
         self._sent = len(self.parts)
         self._sent_bytes = self.request_bytes
-        connection.write(b"".join((out, *self.parts)))
+        connection.write(b"".join((out, *parts)))
         if not connection.head_complete:
             self._arm_first_byte(connection, now)
 
@@ -566,22 +591,53 @@ class Exchange:
         clean = connection is not None and connection.uses > 1 and not connection.head_size and not connection.status
         self._drop_upstream()
         if clean and error.error_type == "upstream_closed" and decision is not None and self._may_repeat():
-            self.end_try(decision.upstream, self.endpoint, error.error_type)
+            self.end_try(self.asked, self.endpoint, error.error_type)
             self.retries += 1
             self._request_sent = False
-            core.counters.add("retries", decision.upstream, "stale_connection")
+            core.counters.add("retries", self.asked, "stale_connection")
             self._sent = self._sent_bytes = 0
             self.forward(fresh=True)
             return
         if decision is not None:
-            pool = self.recovery.pool if self.recovery is not None else core.pool(decision.upstream, self.prepared.plan)
+            pool = self._answering
             core.counters.add("upstream_errors", pool.data.name, error.error_type)
             pool.note_trouble(monotonic())
+        if self._shaper is not None:
+            self._shaper.fail_after(error)
+            return
         endpoint = (
             connection.endpoint.label if connection is not None else ticket.endpoint if ticket is not None else ""
         )
+        if self._leaves_swap(endpoint, error.error_type):
+            return
         if not recovers(self, Failure(error.error_type, acted=connection is not None), endpoint):
             self.fail(error)
+
+    @property
+    def asked(self) -> str:
+        """The upstream that is asked: the one that was decided on, unless a fault puts another in its place."""
+        other = self._injection.asks if self._injection is not None else ""
+        return other or (self.decision.upstream if self.decision is not None else "")
+
+    def _leaves_swap(self, endpoint: str, error_type: str) -> bool:
+        """Whether it was another upstream that failed, and the one that was decided on is asked now, with its own time."""
+        injection, asked, now = self._injection, self.asked, monotonic()
+        if injection is None or self._head_sent or not injection.leave_swap(now - self._t_start):
+            return False
+        self.end_try(asked, endpoint, error_type)
+        self.unsend()
+        pool = self._answering
+        if pool.retries is not None:
+            pool.retries.budget.note_request(now)
+        self.send_again(pool, now + pool.total_s, avoid="")
+        return True
+
+    def _recovers_from(self, connection: UpstreamConnection) -> bool:
+        """Whether something follows this answer of 400 or more instead of relaying it."""
+        if self._injection is not None and self._injection.asks:
+            status = connection.status
+            return status >= 500 and self._leaves_swap(connection.endpoint.label, f"status_{status}")
+        return recovers_from_status(self, connection)
 
     def end_try(self, upstream: str, endpoint: str, error_type: str) -> None:
         """Note a try that another one follows."""
@@ -596,7 +652,7 @@ class Exchange:
             if self._injection is None or not self._injection.delay_s or not self._t_forward:
                 return None
             tries = Tries(self._t_forward - self._t_start)
-        upstream = self.decision.upstream if self.decision is not None else ""
+        upstream = self.asked
         if self.recovery is not None and self.recovery.served_by:
             upstream = self.recovery.served_by
         return tries.end(latency_s, upstream, self.endpoint, self.error_type)
@@ -625,7 +681,8 @@ class Exchange:
 
     def deadline_at(self, pool: Pool) -> float:
         """When a call to `pool` that began with the request must be over."""
-        return self._t_start + pool.total_s
+        spent_s = self._injection.spent_s if self._injection is not None else 0.0
+        return self._t_start + spent_s + pool.total_s
 
     def unsend(self) -> None:
         """Forget the last try: what was sent is unsent, so that a body that still comes stops at its bound."""
@@ -673,7 +730,7 @@ class Exchange:
             self._finished
             or not self.request_done
             or answer.status >= 400
-            or (injection is not None and injection.degrading)
+            or (injection is not None and (injection.degrading or injection.shapes))
         ):
             connection.take_whole(answer, body)
             self.on_response(connection)
@@ -715,7 +772,7 @@ class Exchange:
         now = monotonic()
         out: list[bytes] = []
         if not self._head_sent and connection.head_complete:
-            if connection.status >= 400 and recovers_from_status(self, connection):
+            if connection.status >= 400 and self._recovers_from(connection):
                 return
             if self.ttfb_s is None:
                 self.ttfb_s = now - self._t_forward
@@ -728,7 +785,13 @@ class Exchange:
                     return
                 connection.parts = degraded
             answer = self.answer = connection.answer
+            if injection is not None and injection.shapes:
+                self._shaper = injection.shape(connection)
             out.append(self._answer_head(connection, answer))
+        if self._shaper is not None:
+            self._send(out)
+            self._shaper.take(connection, now)
+            return
         parts = connection.parts
         if parts:
             connection.parts = []
@@ -741,11 +804,15 @@ class Exchange:
             return
         self._send(out)
         if connection.head_complete:
-            if self._down.write_paused:
-                connection.pause_reading()  # the buffer may have been full before this answer began
-                connection.arm(CALLER_SLOW, self._deadline)
-            else:
-                self._arm_idle(connection, now)
+            self._await_rest(connection, now)
+
+    def _await_rest(self, connection: UpstreamConnection, now: float) -> None:
+        """Wait for what comes next of the answer, if the caller takes more."""
+        if self._down.write_paused:
+            connection.pause_reading()  # the buffer may have been full before this answer began
+            connection.arm(CALLER_SLOW, self._deadline)
+        else:
+            self._arm_idle(connection, now)
 
     def on_switch(self, connection: UpstreamConnection, rest: bytes) -> None:
         """Join both connections: from here on nobody but the two ends knows what is said."""
@@ -760,8 +827,10 @@ class Exchange:
         self._head_sent = True
         self.keeps_bodies = False
         self.response_parts = None
-        if self._injection is not None and self._injection.degrading:
-            self._injection.pass_on("upgrade")
+        if self._injection is not None:
+            if self._injection.degrading:
+                self._injection.pass_on("upgrade")
+            self._injection.skip_shaping("upgrade")
         head = response_head(
             101,
             answer.block,
@@ -816,17 +885,16 @@ class Exchange:
         self._head_sent = True
         fields = answer.block
         framing = b""
-        if self._injection is not None and self._injection.changed:
-            framing = b"content-length: %d\r\n" % sum(map(len, connection.parts))
-            fields = self._injection.fields_of(answer)
+        shaper, injection = self._shaper, self._injection
+        reframes = shaper is not None and shaper.reframes
+        if injection is not None and (injection.changed or reframes):
+            fields = injection.fields_of(answer)
+            length = shaper.length if shaper is not None and reframes else sum(map(len, connection.parts))
+            framing = b"content-length: %d\r\n" % length if length is not None else self._undeclared()
         elif answer.length is not None and not answer.chunked:
             framing = b"content-length: %b\r\n" % answer.length if connection.status != 204 else b""
         elif (connection.close_delimited or answer.chunked) and not self.is_head:
-            if self.head.version == "1.1":
-                self._answer_chunked = True
-                framing = CHUNKED
-            else:
-                self._down.keep_alive = False
+            framing = self._undeclared()
         if not self.request_done:
             self._down.keep_alive = False  # an early answer: the rest of the request is not waited for
         return response_head(
@@ -838,6 +906,91 @@ class Exchange:
             closing=self._down.connection_line(),
             extra=self._revealed(),
         )
+
+    def _undeclared(self) -> bytes:
+        """The framing of a body whose length is not known beforehand."""
+        if self.head.version == "1.1":
+            self._answer_chunked = True
+            return CHUNKED
+        self._down.keep_alive = False
+        return b""
+
+    # -- for what shapes the answer
+
+    @property
+    def connection(self) -> UpstreamConnection | None:
+        """The upstream's connection, while the answer comes from it."""
+        return self._connection
+
+    @property
+    def deadline(self) -> float:
+        """When the call to the upstream must be over."""
+        return self._deadline
+
+    @property
+    def idle_s(self) -> float:
+        """How long an answer may pause."""
+        return self._answering.data.timeouts.idle_s
+
+    @property
+    def _answering(self) -> Pool:
+        """The pool of the upstream that answers."""
+        if self.recovery is not None:
+            return self.recovery.pool
+        return self.core.pool(self.asked, self.prepared.plan)
+
+    @property
+    def is_caller_full(self) -> bool:
+        """Whether the caller has not taken yet what was written to it."""
+        return self._down.write_paused
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Bytes of the answer that have not left yet."""
+        transport = self._down.transport
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    @property
+    def needs_reset(self) -> bool:
+        """Whether the end of the connection would look like that of the answer."""
+        answer = self.answer
+        return not self._answer_chunked and (answer is None or answer.length is None or answer.chunked)
+
+    def relay(self, parts: list[bytes]) -> None:
+        """Send these parts of the answer's body."""
+        out: list[bytes] = []
+        self._relay(parts, out)
+        self._send(out)
+
+    def await_more(self, now: float) -> None:
+        """The next of the answer has the upstream's time again."""
+        if self._connection is not None:
+            self._arm_idle(self._connection, now)
+
+    def give_back(self, now: float) -> None:
+        """The upstream is done with, though not all of its answer has gone to the caller."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release(now, request_written=self._request_sent)
+            if self.status >= 500:
+                connection.pool.note_trouble(now)
+
+    def drop_upstream(self) -> None:
+        """Nothing more is wanted of the upstream."""
+        self._drop_upstream()
+
+    def complete(self) -> None:
+        """All of the answer that is to go has gone."""
+        if self._answer_chunked:
+            self._send([_LAST_CHUNK])
+        self._finish(monotonic())
+
+    def break_off(self, *, reset: bool = False) -> None:
+        """End the answer in its middle, as an injected fault says."""
+        self.error_type = "injected_cut"
+        self._drop_upstream()
+        self._down.keep_alive = False
+        self._finish(monotonic(), cut=reset)
 
     def _revealed(self) -> bytes:
         """Headers that name the arm or the fault; only where the operator asked for them."""
@@ -925,8 +1078,8 @@ class Exchange:
         if series is None or decision is not prepared.settled:
             series = self._series()
         series.finished(self.status, latency, overhead)
-        if self.recovery is not None:
-            self.recovery.finish()
+        if self.recovery is not None or self._injection is not None:
+            self._conclude(now)
         if core.log is not None and plan.logs:
             try:
                 core.log.append_frame(make_frame(self, self._injection, latency, overhead))
@@ -941,6 +1094,13 @@ class Exchange:
             self._down.abort()
         else:
             self._down.exchange_done(self, now)
+
+    def _conclude(self, now: float) -> None:
+        """Count how what was rare about it ended."""
+        if self.recovery is not None:
+            self.recovery.finish()
+        if self._injection is not None:
+            self._injection.conclude(self._shaper, now)
 
     def _series(self) -> Series:
         """Where this exchange is counted."""

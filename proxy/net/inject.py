@@ -11,22 +11,30 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, log
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from proxy.errors import InjectedFault
 from proxy.http.fields import text
 from proxy.http.head import Head
 from proxy.http.outgoing import DIGESTS, AnswerHead
-from proxy.plan.data import Abort, Delay, Reset
-from proxy.plan.hashing import hash32, standard_normal, uniform
+from proxy.net.alter_request import Altered, alter_request, is_incomplete
+from proxy.net.gates import Effect
+from proxy.net.shapes import Shapes, counts_events
+from proxy.plan.data import Abort, Delay, Reset, Swap
+from proxy.plan.hashing import hash32
 from proxy.plan.link import LinkedFault
+from proxy.plan.shaping import Shaping
+from proxy.plan.timing import delay_seconds
 from proxy.predictions.degrade import Skipped, degrade
 from proxy.predictions.reading import Headers
-from proxy.predictions.rules import Dialect, Stale
+from proxy.predictions.request_rules import RequestRule
+from proxy.predictions.rules import Degradation, Dialect, Stale
 
 if TYPE_CHECKING:
     from proxy.net.exchange import Exchange
+    from proxy.net.shaper import Shaper
     from proxy.net.upstream import UpstreamConnection
     from proxy.plan.decision import Decision
     from proxy.plan.link import LinkedPlan
@@ -48,23 +56,10 @@ class RequestEffect:
     abort: Abort | None = None
     reset: bool = False
     degradations: list[LinkedFault] = field(default_factory=list)
+    delays: list[tuple[LinkedFault, float]] = field(default_factory=list)
+    alterations: list[LinkedFault] = field(default_factory=list)
+    shapings: list[LinkedFault] = field(default_factory=list)
     applied: list[LinkedFault] = field(default_factory=list)
-
-
-def delay_seconds(delay: Delay, salt: str, exchange_id: str) -> float:
-    """The delay of this exchange in seconds, within 0..`max_s`."""
-    match delay.distribution:
-        case "fixed":
-            value = delay.value_s
-        case "uniform":
-            value = delay.low_s + (delay.high_s - delay.low_s) * uniform(f"{salt}/delay", exchange_id)
-        case "normal":
-            value = delay.mean_s + delay.sd_s * standard_normal(f"{salt}/delay", exchange_id)
-        case "lognormal":
-            value = exp(log(delay.median_s) + delay.sigma * standard_normal(f"{salt}/delay", exchange_id))
-        case _:
-            assert_never(delay.distribution)
-    return min(max(value, 0.0), delay.max_s)
 
 
 def request_effect(faults: Sequence[LinkedFault], exchange_id: str) -> RequestEffect:
@@ -73,7 +68,9 @@ def request_effect(faults: Sequence[LinkedFault], exchange_id: str) -> RequestEf
     for fault in faults:
         kind = fault.data.kind
         if isinstance(kind, Delay):
-            effect.delay_s += delay_seconds(kind, fault.salt, exchange_id)
+            delay_s = delay_seconds(kind, fault.salt, exchange_id)
+            effect.delay_s += delay_s
+            effect.delays.append((fault, delay_s))
             effect.applied.append(fault)
         elif isinstance(kind, Abort):
             if effect.abort is None and not effect.reset:
@@ -83,10 +80,14 @@ def request_effect(faults: Sequence[LinkedFault], exchange_id: str) -> RequestEf
             if effect.abort is None and not effect.reset:
                 effect.reset = True
                 effect.applied.append(fault)
+        elif isinstance(kind, Swap | RequestRule):
+            effect.alterations.append(fault)
+        elif isinstance(kind, Shaping):
+            effect.shapings.append(fault)
         else:
             effect.degradations.append(fault)
     if effect.abort is not None or effect.reset:
-        effect.degradations = []
+        effect.degradations, effect.shapings, effect.alterations = [], [], []
     return effect
 
 
@@ -94,6 +95,7 @@ class Injection:
     """The faults of one exchange in flight: the wait before it is forwarded, and the answer held to be degraded."""
 
     __slots__ = (
+        "_alters",
         "_buffered",
         "_decision",
         "_effect",
@@ -101,9 +103,15 @@ class Injection:
         "_handle",
         "_plan",
         "changed",
+        "collecting",
+        "degraded_request",
         "degrading",
         "delay_s",
+        "effects",
         "headers",
+        "request",
+        "shapes",
+        "spent_s",
         "used_s",
     )
 
@@ -117,8 +125,27 @@ class Injection:
         self.delay_s = 0.0
         self.used_s = 0.0
         self.degrading = bool(self._effect.degradations)
+        self.shapes = bool(self._effect.shapings)
         self.changed = False
         self.headers: Headers = ()
+        self.effects: dict[str, Effect] = {}
+        # What goes upstream instead of the caller's request, and its body for the log.
+        self.request = Altered()
+        self.degraded_request: bytes | None = None
+        self._alters = bool(self._effect.alterations)
+        self.collecting = False
+        # What another upstream that failed has used up, which is no time of the one that was chosen.
+        self.spent_s = 0.0
+
+    @property
+    def effects_text(self) -> str | None:
+        """What the faults did, as the log has it."""
+        return msgspec.json.encode(self.effects).decode() if self.effects else None
+
+    @property
+    def wants_identity(self) -> bool:
+        """Whether a fault must read the answer, so that it should come without content coding."""
+        return self.degrading or any(map(counts_events, self._effect.shapings))
 
     @property
     def applied(self) -> list[LinkedFault]:
@@ -140,7 +167,8 @@ class Injection:
     def leave(self) -> None:
         """Another upstream is asked, to which the faults were not injected."""
         self.used_s = 0.0
-        self.degrading = False
+        self.degrading = self.shapes = self._alters = False
+        self.request = Altered()
 
     def _wait(self) -> None:
         effect, core = self._effect, self._exchange.core
@@ -149,6 +177,8 @@ class Injection:
             return
         pool = core.pool(self._decision.upstream, self._plan)
         patience = min(pool.first_byte_s, pool.total_s)
+        for fault, delay_s in effect.delays:
+            self.effects[fault.name] = {"kind": _kind(fault), "delay_ms": round(delay_s * 1000.0, 3)}
         self.delay_s = self.used_s = min(effect.delay_s, patience)
         after = self._after_delay if effect.delay_s < patience else self._delayed_too_long
         self._handle = core.loop.call_later(self.delay_s, after)
@@ -167,7 +197,55 @@ class Injection:
         elif effect.abort is not None:
             self._exchange.answer_injected(effect.abort)
         else:
-            self._exchange.forward()
+            self.on_request_progress(begins=True)
+
+    def on_request_progress(self, *, begins: bool = False) -> None:
+        """The request is to be altered once all of it is there; then, or where nothing alters it, it is forwarded."""
+        if not (begins or self.collecting):
+            return
+        self.collecting = self._alters and is_incomplete(self._exchange)
+        if self.collecting:
+            return
+        if self._alters:
+            self._alters = False
+            self._alter()
+        self._exchange.forward()
+
+    def _alter(self) -> None:
+        request = self.request = alter_request(self._exchange, self._effect.alterations)
+        self.degraded_request = request.body
+        for fault in self._effect.alterations:
+            if fault.name in request.values:
+                self.note(fault, {"values": request.values[fault.name]})
+            elif fault.name in request.skipped:
+                self._exchange.core.counters.add("faults_skipped", fault.name, request.skipped[fault.name])
+
+    @property
+    def asks(self) -> str:
+        """The upstream that is asked instead of the chosen one, or nothing."""
+        swap = self.request.swap
+        return swap.data.kind.upstream if swap is not None and isinstance(swap.data.kind, Swap) else ""
+
+    def leave_swap(self, spent_s: float) -> bool:
+        """The other upstream has failed: whether the chosen one is asked now."""
+        swap, self.request.swap = self.request.swap, None
+        if swap is None:
+            return False
+        self.spent_s = spent_s
+        self._exchange.core.counters.add("faults_skipped", swap.name, "swap_failed")
+        return True
+
+    def conclude(self, shaper: Shaper | None, now: float) -> None:
+        """The exchange has ended: count what the faults on its answer came to."""
+        if shaper is not None:
+            self._end_shaping(shaper, now)
+        swap = self.request.swap
+        if swap is None:
+            return
+        if self._exchange.ttfb_s is None:
+            self._exchange.core.counters.add("faults_skipped", swap.name, "not_reached")
+        else:
+            self.note(swap, {"upstream": self.asks})
 
     def _delayed_too_long(self) -> None:
         self._handle = None
@@ -221,6 +299,46 @@ class Injection:
         self.changed = True
         return [degraded]
 
+    def shape(self, connection: UpstreamConnection) -> Shaper | None:
+        """What shapes the answer, whose head is there and which has been degraded; None where nothing does."""
+        self.shapes = False
+        answer = connection.answer
+        length = sum(map(len, connection.parts)) if self.changed else None
+        if length is None and answer.length is not None and not answer.chunked:
+            length = int(answer.length)
+        shaper, skipped = Shapes(self._exchange, answer, length).find(self._effect.shapings)
+        for name, why in skipped.items():
+            self._exchange.core.counters.add("faults_skipped", name, why)
+        if shaper is not None:
+            shaper.begin()
+        return shaper
+
+    def _end_shaping(self, shaper: Shaper, now: float) -> None:
+        """The answer has ended: count what its shaper did."""
+        done = shaper.close(now)
+        counters = self._exchange.core.counters
+        for fault in self._effect.shapings:
+            if fault.name not in done:
+                continue
+            effect = done[fault.name]
+            if effect is None:
+                counters.add("faults_skipped", fault.name, "not_reached")
+            else:
+                self.note(fault, effect)
+
+    def note(self, fault: LinkedFault, effect: Effect) -> None:
+        """A fault has taken effect."""
+        self._exchange.core.counters.add("faults_injected", fault.name, _kind(fault))
+        self._effect.applied.append(fault)
+        self.effects[fault.name] = {"kind": _kind(fault), **effect}
+
+    def skip_shaping(self, reason: str) -> None:
+        """Nothing shapes the answer."""
+        if self.shapes:
+            self.shapes = False
+            for fault in self._effect.shapings:
+                self._exchange.core.counters.add("faults_skipped", fault.name, reason)
+
     def fields_of(self, answer: AnswerHead) -> bytes:
         """The lines of the answer's fields as they fit the changed body."""
         new = [b"%b: %b\r\n" % field for field in self.headers]
@@ -236,7 +354,7 @@ class Injection:
 
 
 def _kind(fault: LinkedFault) -> str:
-    return type(fault.data.kind).__name__.lower()
+    return str(fault.data.kind.__struct_config__.tag)
 
 
 class StaleAnswers:
@@ -277,7 +395,7 @@ def degrade_answer(
     skipped: dict[str, str] = {}
     for fault in effect.degradations:
         rule = fault.data.kind
-        if isinstance(rule, Delay | Abort | Reset):
+        if not isinstance(rule, Degradation):
             continue
         previous = stale.swap(unit, head.path, body) if isinstance(rule, Stale) else None
         seed = hash32(f"{fault.salt}/low:{exchange_id}") | hash32(f"{fault.salt}/high:{exchange_id}") << 32

@@ -9,12 +9,23 @@ it is applied no more, but its cohort stays marked, so that analysis can leave i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from proxy.control.messages import LEASE_S, Lease
 from proxy.plan.link import LinkedFault
 
 # Ended activations remembered; an activation id is random, so an old one cannot come back by chance.
 _REMEMBERED = 1000
+
+
+class Held(Protocol):
+    """Something in flight that faults hold back, and that wants to hear when one ends."""
+
+    def fault_ended(self, name: str) -> None:
+        """The fault of this name is over."""
+
+    def let_go(self) -> None:
+        """All faults are over for it."""
 
 
 @dataclass(slots=True)
@@ -33,6 +44,7 @@ class FaultLeases:
         self._ended: dict[str, None] = {}
         self._lease_until = 0.0
         self.live: list[tuple[LinkedFault, bool]] = []
+        self.held: set[Held] = set()
 
     def renew(self, lease: Lease, faults: dict[str, LinkedFault], now: float) -> None:
         """Take a lease of the supervisor; `faults` are the definitions of the current plan."""
@@ -71,6 +83,8 @@ class FaultLeases:
 
     def _end(self, name: str, now: float) -> None:
         running = self._running.pop(name)
+        for held in list(self.held):
+            held.fault_ended(name)
         self._ended[running.activation] = None
         while len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]

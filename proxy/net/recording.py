@@ -141,7 +141,15 @@ def make_record(
         x.all_tries(latency_s),
         (recovery.served_by or None) if recovery is not None else None,
         recovery.fallback_reason if recovery is not None else None,
+        _degraded_request(x, injection, plan.data.log.max_body_bytes),
+        injection.effects_text if injection is not None else None,
     )
+
+
+def _degraded_request(x: Exchange, injection: Injection | None, limit: int) -> bytes | None:
+    """The body that went upstream instead of the caller's, kept as that would be."""
+    body = injection.degraded_request if injection is not None else None
+    return body if body is not None and x.keeps_bodies and len(body) <= limit else None
 
 
 def _bodies(x: Exchange, limit: int) -> tuple[bytes | None, bytes | None, list[str]]:

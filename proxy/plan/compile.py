@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from proxy.config import comparing, fault_kinds, schema
+from proxy.config import comparing, fault_kinds, fault_kinds_requests, schema
 from proxy.config.predicting import Predicting
 from proxy.config.scalars import is_unix, split_address
 from proxy.config.schema import Config
@@ -356,11 +356,11 @@ def _kind(fault: fault_kinds.AnyFault) -> data.FaultKind:  # one case for each k
             return rules.Constant(value=fault.value, outputs=fault.outputs)
         case fault_kinds.Stale():
             return rules.Stale(outputs=fault.outputs)
-        case fault_kinds.Swap():
+        case fault_kinds_requests.Swap():
             return data.Swap(fault.upstream)
-        case fault_kinds.FeatureDrop():
+        case fault_kinds_requests.FeatureDrop():
             return request_rules.FeatureDrop(tuple(fault.fields), fault.rows, fault.value)
-        case fault_kinds.FeatureNoise():
+        case fault_kinds_requests.FeatureNoise():
             return request_rules.FeatureNoise(tuple(fault.fields), fault.sd, fault.relative)
         case _:
             return compile_shaping(fault)
