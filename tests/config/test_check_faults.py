@@ -85,6 +85,48 @@ CASES = [
 ]
 
 
+def _of(kind: str, parameters: str) -> str:
+    return f"faults: {{definitions: {{f: {{kind: {kind}, {parameters}, dose: 1%, max_duration: 1m}}}}}}"
+
+
+# kind, parameters, and what is said of them below `faults.definitions.f`
+KINDS = [
+    ("slow_first_token", "distribution: normal, mean: 1s", [".sd: missing, a normal delay needs mean and sd"]),
+    ("slow_first_token", "value: 11m, max: 11m", [".value: got '11m', must be ≤ 10m", ".max: got '11m', must be ≤ 10m"]),
+    ("slow_tokens", "rate: 0", [".rate: got 0, must be ≥ 0.001"]),
+    ("slow_tokens", "rate: 5, value: 1s", [".value: given, but so is rate, remove one"]),
+    ("slow_tokens", "reveal: true", [".value: missing, a fixed delay needs value"]),
+    ("stall", "pause: 3s", [": missing, a stall needs after_bytes or after_events"]),
+    ("stall", "after_events: 3", [".pause: missing, give how long, such as 3s"]),
+    ("stall", "after_events: 3, pause: 0s", [".pause: got '0s', must be > 0s"]),
+    ("stall", "after_events: 3, pause: 11m", [".pause: got '11m', must be ≤ 10m"]),
+    ("stall", "after_events: 3, after_bytes: 1, pause: 1s", [".after_events: given, but so is after_bytes, remove one"]),
+    ("cut", "after_events: -1", [".after_events: got -1, must be ≥ 0"]),
+    ("cut", "after_events: 1000001", [".after_events: got 1000001, must be ≤ 1000000"]),
+    ("cut", "after_bytes: 1, how: ends", [".how: got 'ends', must be close or end, did you mean 'end'?"]),
+    ("truncate", "how: clean", [": missing, a truncate needs after_bytes or fraction"]),
+    ("truncate", "fraction: 120%", [".fraction: got '120%', must be between 0 and 1, or 0% and 100%"]),
+    ("truncate", "after_bytes: 2TiB", [".after_bytes: got '2TiB', must be ≤ 1TiB"]),
+    ("throttle", "burst: 1KiB", [".rate: missing, give bytes per second, such as 10KiB"]),
+    ("throttle", "rate: 0", [".rate: got 0, must be ≥ 1"]),
+    ("corrupt", "probability: 20%", [".probability: got '20%', must be ≤ 10%"]),
+    ("corrupt", "bytes: 10001", [".bytes: got 10001, must be ≤ 10000"]),
+    ("corrupt", "reveal: true", [": missing, a corrupt needs probability or bytes"]),
+    ("swap", "upstream: modle-b", [".upstream: unknown upstream 'modle-b', did you mean 'model-b'?"]),
+    ("feature_drop", "fields: []", [".fields: must not be empty, name at least one feature"]),
+    ("feature_drop", "fields: [-1]", [".fields[0]: got -1, must be ≥ 0, the first column is 0"]),
+    ("feature_drop", "fields: age, rows: 0", [".rows: got 0, must be > 0"]),
+    ("feature_noise", "fields: age", [".sd: missing, give a standard deviation, such as 0.1"]),
+    ("feature_noise", "fields: age, sd: 0", [".sd: got 0, must be > 0"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "parameters", "expected"), KINDS, ids=[f"{kind} {rest}" for kind, rest, _ in KINDS])
+def test_each_bound_of_a_kind_is_named(problems, kind: str, parameters: str, expected: list[str]) -> None:
+    """The parameter, what it is, what it must be."""
+    assert problems(_of(kind, parameters)) == [f"6: faults.definitions.f{line}" for line in expected]
+
+
 @pytest.mark.parametrize(("text", "expected"), CASES, ids=[text.strip()[:60] for text, _ in CASES])
 def test_a_wrong_fault_is_reported(problems, text: str, expected: list[str]) -> None:
     """Each mistake gives exactly these lines."""

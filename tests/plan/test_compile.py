@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from proxy.config.parse import load, parse
 from proxy.config.schema import Config
-from proxy.plan import data
+from proxy.plan import data, shaping
 from proxy.plan.compile import Address, Deployment, allocation_fingerprint, compile_deployment, compile_plan
 from proxy.plan.resilience import Ejection, Failures, Health, Retries
-from proxy.predictions import rules
+from proxy.predictions import request_rules, rules
 
 EXAMPLES = Path(__file__).parents[2] / "config"
 MINIMAL = """\
@@ -86,6 +86,10 @@ def test_a_plan_has_every_value_in_the_units_of_the_program() -> None:
     assert [fault.kind for fault in list(plan.faults.values())[1:]] == [
         data.Abort(503, '{"error": "injected"}'), data.Reset(), rules.Noise(0.05, ["score"]), rules.Bias(0.2, 0.0, 1.0),
         rules.Flip(0.5, ["cat", "dog"]), rules.Constant(0.5), rules.Stale(),
+        shaping.SlowFirstToken("normal", mean_s=2.0, sd_s=0.5), shaping.SlowTokens(value_s=0.2), shaping.Stall(None, 5, 3.0),
+        shaping.Cut(None, 5), shaping.Truncate(None, 0.5), shaping.Throttle(10_240, 2048), shaping.Corrupt(0.001),
+        request_rules.FeatureDrop(("age", "income"), 0.3), request_rules.FeatureNoise(("age",), 0.05, relative=True),
+        data.Swap("model-a"),
     ]  # fmt: skip
 
 
