@@ -13,11 +13,12 @@ INSTALLED := build/installed
 AS_INSTALLED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(INSTALLED):$(CURDIR) PARALLAX_TREE=$(CURDIR)/$(INSTALLED)
 COMPILED_TESTS := tests/net tests/http tests/plan tests/exchange
 
-.PHONY: help setup installed demo test check lint format bench fuzz soak clean
+.PHONY: help setup installed demo test test-servers check lint format bench fuzz soak clean
 
 help:
 	@echo "make demo    two real models, a shadow, a fault and a report, in about $(DURATION) seconds (DURATION=...)"
 	@echo "make test    every test"
+	@echo "make test-servers  real model servers and their clients, each in an environment of its own (SERVERS=kserve,litserve)"
 	@echo "make check   format, lint, types, import contracts and the quick tests, under a minute"
 	@echo "make bench   side by side with nginx, HAProxy and Envoy, in about 20 minutes (ARGS=\"--jobs a,d --rounds 1\")"
 	@echo "make fuzz    Hypothesis against parsers and log for $(DURATION) seconds (DURATION=...)"
@@ -57,6 +58,10 @@ test: setup installed
 	$(AS_INSTALLED) $(BIN)/python -m pytest -n auto -m "not slow and not e2e" $(COMPILED_TESTS) $(ARGS)
 	$(AS_INSTALLED) $(BIN)/python -m pytest -m e2e $(ARGS)
 
+# Heavy, so apart: about 3 GB of environments in .servers, made once.
+test-servers: setup installed
+	@PARALLAX_TREE=$(CURDIR)/$(INSTALLED) SERVERS=$(SERVERS) $(BIN)/python -m tests.servers $(ARGS)
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -80,4 +85,4 @@ soak: setup installed
 	@PARALLAX_TREE=$(INSTALLED) $(BIN)/python -m loadtests.soak --duration $(DURATION) $(ARGS)
 
 clean:
-	rm -rf $(VENV) .peers build dist *.egg-info
+	rm -rf $(VENV) .peers .servers build dist *.egg-info
