@@ -26,6 +26,14 @@ collect_ignore_glob = [] if os.environ.get("PARALLAX_SERVERS") else ["test_*.py"
 PAIRS_DEADLINE_S = 60.0
 
 
+def end(proxy: Parallax) -> None:
+    """End a Parallax, the supervisor first: it would start a worker again that is killed before it."""
+    for process in proxy.processes:
+        process.kill()
+        process.wait()
+    proxy.kill_all()
+
+
 class Lab:
     """The servers and clients of a session, by name."""
 
@@ -77,7 +85,7 @@ class Lab:
         for client in self._clients.values():
             client.end()
         for proxy in self._fronts.values():
-            proxy.kill_all()
+            end(proxy)
         for server in self._servers.values():
             server.end()
 
@@ -152,7 +160,7 @@ async def deployments(tmp_path: Path) -> AsyncIterator[Deployments]:
         yield built
     finally:
         for proxy in built.proxies:
-            proxy.kill_all()
+            end(proxy)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
