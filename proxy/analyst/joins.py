@@ -14,8 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
 from proxy.exchange.records import Exchange, Leg
 from proxy.plan.repeating import has_repeat
 
@@ -30,26 +28,31 @@ LET_GO: Final = "response_let_go"
 LegKey = tuple[str, str]
 
 
-class Waiting(msgspec.Struct, gc=False):
-    """An exchange and the shadows that have not reported yet; `held` are legs that wait for those, if there is a repeat."""
+class Waiting:
+    """An exchange and the shadows that have not reported yet; `held` are legs that wait for those, if there is a repeat.
 
-    exchange: Exchange
-    shadows: list[str]
-    expires_s: float
-    body_bytes: int = 0
-    held: list[Leg] = []
+    `holds` says whether the legs wait for one another.
+    """
 
-    @property
-    def holds(self) -> bool:
-        """Whether the legs wait for one another."""
-        return has_repeat(self.exchange.shadows)
+    __slots__ = ("body_bytes", "exchange", "expires_s", "held", "holds", "shadows")
+
+    def __init__(self, exchange: Exchange, shadows: list[str], expires_s: float) -> None:
+        self.exchange = exchange
+        self.shadows = shadows
+        self.expires_s = expires_s
+        self.body_bytes = 0
+        self.held: list[Leg] = []
+        self.holds = has_repeat(exchange.shadows)
 
 
-class EarlyLeg(msgspec.Struct, gc=False):
+class EarlyLeg:
     """A leg whose exchange has not been read yet."""
 
-    leg: Leg
-    expires_s: float
+    __slots__ = ("expires_s", "leg")
+
+    def __init__(self, leg: Leg, expires_s: float) -> None:
+        self.leg = leg
+        self.expires_s = expires_s
 
 
 @dataclass(slots=True)

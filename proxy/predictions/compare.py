@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from proxy.predictions import protocols, stream_chunks, v2
 from proxy.predictions.adapters import Adapter
 from proxy.predictions.comparators.choosing import FAILED, said
+from proxy.predictions.comparison import Answer, Comparison, Difference
 from proxy.predictions.decode import Undecodable, decompress
-from proxy.predictions.findings import Difference, Findings, shown
+from proxy.predictions.findings import Findings, shown
 from proxy.predictions.judge import judge
 from proxy.predictions.outputs import Output
 from proxy.predictions.reading import media_type, read_json
@@ -28,41 +28,6 @@ __all__ = ["Answer", "Comparison", "Difference", "compare"]
 
 MIB: Final = 1 << 20
 _MISSING: Final = {"response_incomplete": "truncated", "incomplete": "truncated"}
-
-
-class Answer(msgspec.Struct, gc=False):
-    """One leg's answer as it was captured; `missing` says why there is no body, as the log writes it."""
-
-    status: int
-    content_type: str | None
-    encoding: str | None
-    body: bytes | None
-    missing: str | None
-
-
-class Comparison(msgspec.Struct, gc=False):
-    """How two answers relate.
-
-    `outcome`: "match", "mismatch", "ignored" or "incomparable". `reason`, by outcome:
-
-    - match: "identical" (the bytes), "equal" (what they mean)
-    - mismatch: "status", "error" (one leg reports a failure with status 200), "not_json" (one leg is
-      JSON and the other is not), "outputs", "shape", "rows" (some are lost), "datatype", "values", "labels", "structure",
-      "ranking", "set", "text", "tool_calls", "bytes"
-    - ignored: "both_failed", "ignored_paths" (all that differs is ignored)
-    - incomparable: "not_captured", "truncated", "too_large", "encoding_unknown", "corrupt", "too_deep",
-      "different_protocols", "comparator_failed" (the operator's own), or another word that the log gave for a missing body
-
-    `comparator` is what decided: "v1", "v2", "json", "text", "bytes" or "status". `differences` are at most 20
-    of `difference_count`. `metrics` are the numeric deltas, `<output>.max_abs` and so on.
-    """
-
-    outcome: str
-    reason: str
-    comparator: str
-    metrics: dict[str, float] = {}
-    differences: list[Difference] = []
-    difference_count: int = 0
 
 
 def compare(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
+from proxy.predictions.comparison import Difference
 
 MOST_DIFFERENCES: Final = 20
 # Diffy's limit for a key that is a name and not data (twitter-archive/diffy, JsonLifter).
@@ -18,23 +18,7 @@ _LONGEST_VALUE: Final = 80
 _LONGEST_INT_BITS: Final = 208
 
 
-class Difference(msgspec.Struct, gc=False, rename={"primary": "primary_value", "shadow": "shadow_value"}):
-    """One place where two answers differ.
-
-    `path` is a JSON pointer with array indices and map keys collapsed to `*`. `kind` is "primitive",
-    "type", "missing" (the shadow lacks it), "extra" (the primary lacks it), "ordering", "size" or "failed" (an
-    operator's comparator, whose message stands for the primary's value).
-    `primary` and `shadow` are printable and at most 80 characters. Encoded, the members are named as
-    the columns of the log.
-    """
-
-    path: str
-    kind: str
-    primary: str
-    shadow: str
-
-
-class Findings(msgspec.Struct, gc=False):
+class Findings:
     """Collects while two answers are walked.
 
     `differences` keeps the first per path and kind, at most 20; `count` counts them all. What the
@@ -42,12 +26,15 @@ class Findings(msgspec.Struct, gc=False):
     `failed` says how an operator's own comparator failed.
     """
 
-    differences: list[Difference] = []
-    count: int = 0
-    ignored: int = 0
-    reason: str = ""
-    metrics: dict[str, float] = {}
-    failed: str = ""
+    __slots__ = ("count", "differences", "failed", "ignored", "metrics", "reason")
+
+    def __init__(self) -> None:
+        self.differences: list[Difference] = []
+        self.count = 0
+        self.ignored = 0
+        self.reason = ""
+        self.metrics: dict[str, float] = {}
+        self.failed = ""
 
     def add(self, reason: str, path: str, kind: str, values: tuple[object, object], *, ignored: bool = False) -> None:
         """Note a difference between the primary's and the shadow's `values` at `path`."""

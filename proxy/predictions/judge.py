@@ -15,8 +15,6 @@ from functools import lru_cache
 from math import inf
 from typing import Any, Final
 
-import msgspec
-
 from proxy.predictions import ignoring
 from proxy.predictions.comparators import choosing
 from proxy.predictions.comparators.catalogue import CATALOGUE
@@ -52,7 +50,7 @@ def judge(primary: list[Output], shadow: list[Output], rules: Compare, findings:
         if _are_scores_alike(first, second):
             # Most pairs; what follows below comes to the same, with more questions.
             _judge_scores(
-                first.values, second.values, _Terms(rules, findings, _keys(first.name), batched, ignored=False)
+                first.values, second.values, _Terms(rules, findings, _keys(first.name), batched=batched, ignored=False)
             )
             return
     patterns = ignoring.parse(tuple(rules.ignore)) if rules.ignore else ()
@@ -65,7 +63,7 @@ def judge(primary: list[Output], shadow: list[Output], rules: Compare, findings:
         elif theirs is None:
             findings.add("outputs", keys[0], "missing", ("output", ABSENT), ignored=ignored)
         else:
-            _judge_output(ours, theirs, _Terms(rules, findings, keys, batched, ignored))
+            _judge_output(ours, theirs, _Terms(rules, findings, keys, batched=batched, ignored=ignored))
 
 
 def _are_scores_alike(ours: Output, theirs: Output) -> bool:
@@ -81,14 +79,17 @@ def _are_scores_alike(ours: Output, theirs: Output) -> bool:
     )
 
 
-class _Terms(msgspec.Struct, gc=False):
+class _Terms:
     """What one output is judged under."""
 
-    rules: Compare
-    findings: Findings
-    keys: Keys
-    batched: bool
-    ignored: bool
+    __slots__ = ("batched", "findings", "ignored", "keys", "rules")
+
+    def __init__(self, rules: Compare, findings: Findings, keys: Keys, *, batched: bool, ignored: bool) -> None:
+        self.rules = rules
+        self.findings = findings
+        self.keys = keys
+        self.batched = batched
+        self.ignored = ignored
 
 
 def _aligned(primary: list[Output], shadow: list[Output]) -> Iterable[tuple[Output | None, Output | None]]:
