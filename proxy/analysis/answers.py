@@ -8,7 +8,6 @@ and labels fills the tables only up to their size, and the rest is folded into o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from proxy.predictions.findings import name_of
 from proxy.predictions.outputs import Output, has_floats, vector_length
 from proxy.predictions.protocols import adapter
 from proxy.predictions.recognise import recognise
+from proxy.predictions.usage import usage_of as counted
 
 MOST_OUTPUTS: Final = 16
 MOST_CELLS: Final = 2_000
@@ -24,6 +24,8 @@ LONGEST_LABEL: Final = 60
 OTHER: Final = "(other)"
 # Tokens as the OpenAI API names them; a server that counts more is believed up to this many names.
 MOST_USAGE: Final = 12
+# What is said in words or as a point in space is no label, and has no score that could shift.
+_NO_CLASSES: Final = frozenset({"text", "json", "tool_calls", "embedding", "tokens"})
 _NUMBERS: Final = frozenset({int, float})
 
 
@@ -100,7 +102,7 @@ def read_answer(path: str, text: str | None) -> Spoken | None:
     if found is None:
         return None
     try:
-        document = decode_json(text.encode())
+        document = found.read(text.encode(), "").document
         places = found.places(document)
     except (Undecodable, RecursionError, UnicodeEncodeError):
         return None
@@ -108,10 +110,10 @@ def read_answer(path: str, text: str | None) -> Spoken | None:
         return None
     columns: dict[str, Column] = {}
     for place in places[:MOST_OUTPUTS]:
-        column = _column(place.output, batched=found.batched)
+        column = None if place.output.kind in _NO_CLASSES else _column(place.output, batched=found.batched)
         if column is not None and not place.opaque:
             columns[name_of(place.output.name) if place.output.name else "predictions"] = column
-    return Spoken(columns, _usage(document))
+    return Spoken(columns, counted(document))
 
 
 def usage_of(text: str | None) -> dict[str, int]:
@@ -119,7 +121,7 @@ def usage_of(text: str | None) -> dict[str, int]:
     if text is None or '"usage"' not in text:
         return {}
     try:
-        return _usage(decode_json(text.encode()))
+        return counted(decode_json(text.encode()))
     except (Undecodable, RecursionError, UnicodeEncodeError):
         return {}
 
@@ -192,10 +194,3 @@ def _shifts(ours: Column, theirs: Column) -> list[float]:
     elif len(ours.scores) == len(theirs.scores):
         found = [other - mine for mine, other in zip(ours.scores, theirs.scores, strict=True)]
     return [shift for shift in found if math.isfinite(shift)]
-
-
-def _usage(document: object) -> dict[str, int]:
-    found = document.get("usage") if isinstance(document, Mapping) else None
-    if not isinstance(found, Mapping):
-        return {}
-    return {name_of(str(name)): n for name, n in found.items() if type(n) is int and 0 <= n < 1 << 53}

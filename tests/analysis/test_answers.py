@@ -193,3 +193,11 @@ def test_an_answer_that_is_no_prediction_is_not_read() -> None:
         assert read_answer("/v2/models/m/infer", text) is None
     assert read_answer("/elsewhere", "{}") is None
     assert isinstance(read_answer("/v2/models/m/infer", '{"outputs":[]}'), Spoken | None)
+
+
+def test_tokens_of_a_stream_are_counted_and_texts_are_no_labels():
+    """A stream says what the whole answer says; another wording of a chat is no flip of a label."""
+    event = '{"choices":[{"index":0,"delta":{"content":"hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":1}}'
+    spoken = read_answer("/v1/chat/completions", f"data: {event}\r\n\r\ndata: [DONE]\r\n\r\n")
+    assert spoken is not None
+    assert (spoken.usage, spoken.columns) == ({"prompt_tokens": 3, "completion_tokens": 1}, {})
