@@ -8,18 +8,21 @@ passes as it is: an experiment never turns a good answer into a broken one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from proxy.predictions import protocols
 from proxy.predictions.alter import alter
 from proxy.predictions.decode import Undecodable
 from proxy.predictions.draws import Draws
+from proxy.predictions.dropping import drop
 from proxy.predictions.outputs import Place
 from proxy.predictions.protocols import Adapter
 from proxy.predictions.reading import Headers, Reading, media_type
-from proxy.predictions.rules import Degradation, Dialect, Stale
+from proxy.predictions.rules import Degradation, Dialect, Drop, Stale
 
 Reason = Literal["not_understood", "not_json", "too_deep", "no_previous", "nothing_to_change", "error_answer"]
+# Whose servers write NaN as such (both by the standard library of their language); the others' JSON is strict.
+_BARE_NAN: Final = frozenset({"v1", "invocations"})
 
 
 @dataclass(slots=True)
@@ -78,8 +81,16 @@ def degrade(
         if isinstance(rule, Stale):
             return _outdated(adapter, reading, places, rule, previous, media)
         draws = Draws(seed)
+        if isinstance(rule, Drop):
+            dropped = drop(reading.document, places, rule, draws)
+            if dropped is None:
+                return Skipped("nothing_to_change")
+            return Degraded(*reading.encode()) if dropped else Degraded(body)
+        strict = adapter.name not in _BARE_NAN and media != "application/octet-stream"
         chosen = [place for place in places if _is_chosen(place, rule.outputs) and not place.opaque]
-        altered = [(place, alter(place.output, rule, draws, batched=adapter.batched)) for place in chosen]
+        altered = [
+            (place, alter(place.output, rule, draws, batched=adapter.batched, strict=strict)) for place in chosen
+        ]
         applied = [(place, values) for place, values in altered if values is not None]
         if not applied:
             return Skipped("nothing_to_change")

@@ -224,7 +224,7 @@ async def test_no_answer_of_a_shadow_is_felt_and_each_leg_ends_once(group: str) 
     assert not wrong, "\n".join(wrong)
 
 
-DEGRADED = plan(faults={"f": Fault("f", Bias(1.0), dose=1.0, max_duration_s=60.0)})
+DEGRADED = plan(faults={"f": Fault("f", Bias(delta=1.0), dose=1.0, max_duration_s=60.0)})
 
 
 @pytest.mark.parametrize("group", SHORT_ANSWERS)

@@ -84,8 +84,8 @@ def test_a_plan_has_every_value_in_the_units_of_the_program() -> None:
         reveal=True,
     )
     assert [fault.kind for fault in list(plan.faults.values())[1:]] == [
-        data.Abort(503, '{"error": "injected"}'), data.Reset(), rules.Noise(0.05, ["score"]), rules.Bias(0.2, 0.0, 1.0),
-        rules.Flip(0.5, ["cat", "dog"]), rules.Constant(0.5), rules.Stale(),
+        data.Abort(503, '{"error": "injected"}'), data.Reset(), rules.Noise(sd=0.05, outputs=["score"]), rules.Bias(delta=0.2, low=0.0, high=1.0),
+        rules.Flip(probability=0.5, labels=["cat", "dog"]), rules.Constant(value=0.5), rules.Stale(),
         shaping.SlowFirstToken("normal", mean_s=2.0, sd_s=0.5), shaping.SlowTokens(value_s=0.2), shaping.Stall(None, 5, 3.0),
         shaping.Cut(None, 5), shaping.Truncate(None, 0.5), shaping.Throttle(10_240, 2048), shaping.Corrupt(0.001),
         request_rules.FeatureDrop(("age", "income"), 0.3), request_rules.FeatureNoise(("age",), 0.05, relative=True),

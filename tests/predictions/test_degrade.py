@@ -15,7 +15,19 @@ from proxy.predictions.degrade import Degraded, Skipped, degrade
 from proxy.predictions.draws import Draws
 from proxy.predictions.protocols import extract
 from proxy.predictions.recognise import recognise
-from proxy.predictions.rules import Bias, Constant, Flip, Noise, Stale
+from proxy.predictions.rules import (
+    Bias,
+    Constant,
+    Flip,
+    Nan,
+    Noise,
+    Permute,
+    Quantize,
+    Stale,
+    TextGarble,
+    TextRepeat,
+    TextTruncate,
+)
 
 V1 = "/v1/models/m:predict"
 V2 = "/v2/models/m/infer"
@@ -300,10 +312,34 @@ def v2_documents(draw):
 
 
 rules = (
-    st.builds(Noise, st.sampled_from([0.0, 0.1, 1e6, 1e308]), st.sampled_from([[], ["a"]]))
-    | st.builds(Bias, st.sampled_from([0.5, -3.0, 1e300, -1e308]), st.none() | st.just(-1.0), st.none() | st.just(1.0))
-    | st.builds(Flip, st.sampled_from([0.5, 1.0]), st.sampled_from([[], [0, 1, 2], ["x", "y"], [True, 0.5, -300]]))
-    | st.builds(Constant, st.sampled_from([0, 1, -7, 0.5, "x", True, 1e300]), st.sampled_from([[], ["b"]]))
+    st.builds(
+        Noise, sd=st.sampled_from([0.0, 0.1, 1e6, 1e308]), relative=st.booleans(), outputs=st.sampled_from([[], ["a"]])
+    )
+    | st.builds(
+        Bias,
+        delta=st.sampled_from([0.5, -3.0, 1e300, -1e308]),
+        scale=st.sampled_from([1.0, 0.0, -2.5, 1e300]),
+        low=st.none() | st.just(-1.0),
+        high=st.none() | st.just(1.0),
+    )
+    | st.builds(Bias, temperature=st.sampled_from([0.01, 0.5, 2.0, 1e6]), outputs=st.sampled_from([[], ["a"]]))
+    | st.builds(
+        Flip,
+        probability=st.sampled_from([0.5, 1.0]),
+        labels=st.sampled_from([[], [0, 1, 2], ["x", "y"], [True, 0.5, -300]]),
+    )
+    | st.builds(Flip, from_label=st.sampled_from([0, "x", 0.5, True]), to_label=st.sampled_from([1, 300, "y", False]))
+    | st.builds(
+        Constant, value=st.sampled_from([0, 1, -7, 0.5, "x", True, 1e300]), outputs=st.sampled_from([[], ["b"]])
+    )
+    | st.builds(Permute, k=st.integers(2, 4), outputs=st.sampled_from([[], ["a"]]))
+    | st.builds(Quantize, step=st.sampled_from([0.1, 1e-300, 7.0, 1e300]))
+    | st.builds(Quantize, levels=st.integers(2, 9), low=st.just(-1.0))
+    | st.builds(Quantize, dtype=st.sampled_from(["fp16", "bf16", "int8"]))
+    | st.builds(TextTruncate, fraction=st.sampled_from([0.0, 0.5, 1.0]))
+    | st.builds(TextTruncate, tokens=st.integers(0, 3))
+    | st.builds(TextRepeat, times=st.integers(1, 3))
+    | st.builds(TextGarble, probability=st.sampled_from([0.1, 1.0]), outputs=st.sampled_from([[], ["a"]]))
 )
 
 
@@ -350,7 +386,7 @@ documents = (
 @given(
     st.sampled_from([V1, V2, "/x"]),
     documents.map(lambda document: json.dumps(document).encode()) | st.binary(max_size=30),
-    rules | st.builds(Stale, st.sampled_from([[], ["a"]])),
+    rules | st.builds(Stale, outputs=st.sampled_from([[], ["a"]])),
     st.none() | documents.map(lambda document: json.dumps(document).encode()),
 )
 def test_any_answer_is_degraded_or_passes(path, body, rule, previous):
