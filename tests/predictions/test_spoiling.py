@@ -151,8 +151,8 @@ def test_the_last_output_is_never_dropped():
 def test_nan_is_written_as_the_protocol_writes_it():
     """TensorFlow Serving and MLflow say NaN; servers of V2 cannot, and say null; the operator may choose."""
     one = {"predictions": [0.5]}
-    assert apply(V1, one, Nan()) == Degraded(b'{"predictions":[NaN]}')
-    assert apply(V1, one, Nan(strict=True)) == Degraded(b'{"predictions":[null]}')
+    assert apply(V1, one, Nan()) == Degraded(b'{"predictions": [NaN]}')
+    assert apply(V1, one, Nan(strict=True)) == Degraded(b'{"predictions": [null]}')
     assert data_of(changed(V2, v2([0.5]), Nan())) == [None]
     assert apply(V2, v2([5], "INT32"), Nan()) == Skipped("nothing_to_change")
     assert apply(V1, {"predictions": [5]}, Nan()) == Skipped("nothing_to_change")
