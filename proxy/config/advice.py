@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.config.document import View
+from proxy.config.fault_kinds import Stale
 from proxy.config.nearest import listed
 from proxy.config.schema import Config
 from proxy.config.sharing import primary_upstreams, shared_with
@@ -70,6 +71,10 @@ def _warn_units(config: Config, root: View) -> None:
         routes = fault.target.routes or [route.name for route in config.routes]
         if unitless.issuperset(routes):
             root["faults"]["definitions"][name].warn("none of its routes has a source of units, so its cohort is empty")
+        if isinstance(fault, Stale) and fault.expose_other_units:
+            root["faults"]["definitions"][name]["expose_other_units"].warn(
+                "a privacy risk: callers in the cohort see what was predicted for somebody else"
+            )
 
 
 def _warn_experiments(config: Config, root: View) -> None:

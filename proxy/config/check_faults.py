@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy.config.check_spoiling import check_spoiling
 from proxy.config.document import View
 from proxy.config.fault_base import DISTRIBUTIONS, Timing
 from proxy.config.nearest import listed
@@ -19,6 +20,9 @@ _ONE_OF = {
     "cut": ("after_bytes", "after_events"),
     "truncate": ("after_bytes", "fraction"),
     "corrupt": ("probability", "bytes"),
+    "drop": ("fields", "rows"),
+    "quantize": ("step", "levels", "dtype"),
+    "text_truncate": ("chars", "fraction", "tokens"),
 }
 
 
@@ -39,6 +43,7 @@ def check_faults(root: View) -> None:
             _check_one_of(fault, _ONE_OF[kind])
         elif kind == "swap":
             upstreams.check(fault["upstream"])
+        check_spoiling(fault, kind)
         _check_order(fault)
     _check_doses(root["faults"], definitions)
 

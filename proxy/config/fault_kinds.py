@@ -10,16 +10,26 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from proxy.config.fault_base import SCALAR, FaultBase, Timing
+from proxy.config.fault_base import FaultBase, Timing
 from proxy.config.fault_kinds_answers import Corrupt, Cut, SlowFirstToken, SlowTokens, Stall, Throttle, Truncate
+from proxy.config.fault_kinds_predictions import (
+    Bias,
+    Constant,
+    Drop,
+    Flip,
+    Nan,
+    Noise,
+    Permute,
+    Predictions,
+    Quantize,
+    Stale,
+    TextGarble,
+    TextRepeat,
+    TextTruncate,
+)
 from proxy.config.fault_kinds_requests import FeatureDrop, FeatureNoise, Swap
 from proxy.config.kinds_of_text import FIELD_VALUE, TEXT
-from proxy.config.shapes import ONE_OR_MORE
-from proxy.config.values import count, fraction, number
-
-Outputs = Annotated[list[Annotated[str, TEXT]], ONE_OR_MORE]
-OUTPUTS = "names of the outputs to degrade; empty means all of them"
-
+from proxy.config.values import count
 
 class Delay(Timing):
     """Wait before the request is forwarded."""
@@ -42,50 +52,6 @@ class Reset(FaultBase):
     kind: Literal["reset"]
 
 
-class Noise(FaultBase):
-    """Add a normal draw to every number of the outputs."""
-
-    kind: Literal["noise"]
-    sd: Annotated[float, number(above=0)] = Field(description="standard deviation of what is added")
-    outputs: Outputs = Field(default=[], description=OUTPUTS)
-
-
-class Bias(FaultBase):
-    """Add the same amount to every number of the outputs."""
-
-    kind: Literal["bias"]
-    delta: Annotated[float, number()] = Field(description="what is added")
-    low: Annotated[float | None, number()] = Field(default=None, description="no result is smaller")
-    high: Annotated[float | None, number()] = Field(default=None, description="no result is larger")
-    outputs: Outputs = Field(default=[], description=OUTPUTS)
-
-
-class Flip(FaultBase):
-    """Replace labels by others."""
-
-    kind: Literal["flip"]
-    probability: Annotated[float, fraction(zero=False)] = Field(default=1.0, description="per label")
-    labels: list[Annotated[str | int | float | bool, SCALAR]] = Field(
-        default=[], description="labels to choose from; empty: 0 and 1 change places"
-    )
-    outputs: Outputs = Field(default=[], description=OUTPUTS)
-
-
-class Constant(FaultBase):
-    """Make every value of the outputs the same."""
-
-    kind: Literal["constant"]
-    value: Annotated[str | int | float | bool, SCALAR] = Field(description="what every value becomes")
-    outputs: Outputs = Field(default=[], description=OUTPUTS)
-
-
-class Stale(FaultBase):
-    """Answer with the previous prediction of the same unit on the same path."""
-
-    kind: Literal["stale"]
-    outputs: Outputs = Field(default=[], description=OUTPUTS)
-
-
 KINDS: Final = {
     "delay": Delay,
     "abort": Abort,
@@ -95,6 +61,13 @@ KINDS: Final = {
     "flip": Flip,
     "constant": Constant,
     "stale": Stale,
+    "permute": Permute,
+    "drop": Drop,
+    "nan": Nan,
+    "quantize": Quantize,
+    "text_truncate": TextTruncate,
+    "text_repeat": TextRepeat,
+    "text_garble": TextGarble,
     "slow_first_token": SlowFirstToken,
     "slow_tokens": SlowTokens,
     "stall": Stall,
@@ -108,5 +81,5 @@ KINDS: Final = {
 }
 Shaping = SlowFirstToken | SlowTokens | Stall | Cut | Truncate | Throttle | Corrupt
 OfRequests = Swap | FeatureDrop | FeatureNoise
-AnyFault = Delay | Abort | Reset | Noise | Bias | Flip | Constant | Stale | Shaping | OfRequests
+AnyFault = Delay | Abort | Reset | Predictions | Shaping | OfRequests
 FaultDefinition = Annotated[AnyFault, Field(discriminator="kind")]

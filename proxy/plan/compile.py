@@ -19,6 +19,7 @@ from proxy.config.schema import Config
 from proxy.config.sharing import primary_upstreams, shared_with
 from proxy.plan import data
 from proxy.plan.compile_resilience import compile_ejection, compile_fallback, compile_health, compile_retries
+from proxy.plan.compile_spoiling import compile_spoiling
 from proxy.plan.compile_shaping import compile_shaping, compile_timing
 from proxy.plan.repeating import repeat_name
 from proxy.predictions import request_rules, rules
@@ -339,6 +340,8 @@ def compile_fault(name: str, fault: fault_kinds.AnyFault) -> data.Fault:
 
 
 def _kind(fault: fault_kinds.AnyFault) -> data.FaultKind:  # one case for each kind of fault
+    if isinstance(fault, fault_kinds.Predictions):
+        return compile_spoiling(fault)
     match fault:
         case fault_kinds.Delay():
             return compile_timing(data.Delay, fault)
@@ -346,16 +349,6 @@ def _kind(fault: fault_kinds.AnyFault) -> data.FaultKind:  # one case for each k
             return data.Abort(status=fault.status, body=fault.body, content_type=fault.content_type)
         case fault_kinds.Reset():
             return data.Reset()
-        case fault_kinds.Noise():
-            return rules.Noise(sd=fault.sd, outputs=fault.outputs)
-        case fault_kinds.Bias():
-            return rules.Bias(delta=fault.delta, low=fault.low, high=fault.high, outputs=fault.outputs)
-        case fault_kinds.Flip():
-            return rules.Flip(probability=fault.probability, labels=fault.labels, outputs=fault.outputs)
-        case fault_kinds.Constant():
-            return rules.Constant(value=fault.value, outputs=fault.outputs)
-        case fault_kinds.Stale():
-            return rules.Stale(outputs=fault.outputs)
         case fault_kinds_requests.Swap():
             return data.Swap(fault.upstream)
         case fault_kinds_requests.FeatureDrop():

@@ -14,7 +14,7 @@ import msgspec
 from proxy.plan.resilience import Balance, Ejection, Fallback, Health, Retries
 from proxy.plan.shaping import Shaping, Timing
 from proxy.predictions.request_rules import RequestRule
-from proxy.predictions.rules import Bias, Compare, Constant, Dialect, Flip, Noise, Stale
+from proxy.predictions.rules import Compare, Degradation, Dialect
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -226,7 +226,7 @@ class Swap(Struct, frozen=True, tag="swap"):
     upstream: str
 
 
-FaultKind = Delay | Abort | Reset | Noise | Bias | Flip | Constant | Stale | Shaping | Swap | RequestRule
+FaultKind = Delay | Abort | Reset | Degradation | Shaping | Swap | RequestRule
 
 
 class Target(Struct, frozen=True):

@@ -8,7 +8,7 @@ CASES = [
     (
         "faults: {definitions: {f: {kind: delai, dose: 1%, max_duration: 1m}}}",
         [
-            "6: faults.definitions.f.kind: got 'delai', must be delay, abort, reset, noise, bias, flip, constant, stale, slow_first_token, slow_tokens, stall, cut, …, did you mean 'delay'?",
+            "6: faults.definitions.f.kind: got 'delai', must be delay, abort, reset, noise, bias, flip, constant, stale, permute, drop, nan, quantize, …, did you mean 'delay'?",
         ],
     ),
     (
@@ -56,9 +56,40 @@ CASES = [
         ],
     ),
     (
+        "faults: {definitions: {f: {kind: bias, temperature: 2, low: 1, dose: 1%, max_duration: 1m}}}",
+        ["6: faults.definitions.f.low: given, but so is temperature, which goes alone, remove one"],
+    ),
+    (
+        "faults: {definitions: {f: {kind: flip, from_label: cat, dose: 1%, max_duration: 1m}}}",
+        ["6: faults.definitions.f.to_label: missing, from_label and to_label go together"],
+    ),
+    (
+        "faults: {definitions: {f: {kind: flip, from_label: cat, to_label: cat, labels: [a], dose: 1%, max_duration: 1m}}}",
+        ["6: faults.definitions.f.labels: given, but so is from_label, remove one"],
+    ),
+    (
+        "faults: {definitions: {f: {kind: flip, from_label: cat, to_label: cat, dose: 1%, max_duration: 1m}}}",
+        ["6: faults.definitions.f.to_label: got 'cat', must be another label than from_label"],
+    ),
+    (
+        "faults: {definitions: {f: {kind: drop, dose: 1%, max_duration: 1m}}}",
+        ["6: faults.definitions.f: missing, a drop needs fields or rows"],
+    ),
+    (
+        "faults: {definitions: {f: {kind: quantize, step: 1, low: 1, dtype: int8, dose: 1%, max_duration: 1m}}}",
+        [
+            "6: faults.definitions.f.dtype: given, but so is step, remove one",
+            "6: faults.definitions.f.low: given, but only levels lie between low and high, remove it",
+        ],
+    ),
+    (
+        "faults: {definitions: {f: {kind: stale, age: 5m, max_age: 1m, dose: 1%, max_duration: 1m}}}",
+        ["6: faults.definitions.f.age: got '5m', must be ≤ max_age ('1m')"],
+    ),
+    (
         "faults: {definitions: {f: {kind: bias, dose: 1%, low: 1, high: 0, max_duration: 1m}}}",
         [
-            "6: faults.definitions.f.delta: missing, give what is added, such as 0.1",
+            "6: faults.definitions.f: missing, a bias needs delta, scale or temperature",
             "6: faults.definitions.f.low: got 1, must be ≤ high (0)",
         ],
     ),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from proxy.control.messages import ActiveFault, Lease
-from proxy.plan.data import Bias, Fault
+from proxy.plan.data import Fault
+from proxy.predictions.rules import Bias
 
 EVENTS = [b'data: {"n": %d}\n\n' % n for n in range(20)]
 FRAMINGS = {

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from proxy.control.messages import ActiveFault, Lease
-from proxy.plan.data import Abort, Bias, Delay, Fault, Limits, Reset, Timeouts
+from proxy.plan.data import Abort, Delay, Fault, Limits, Reset, Timeouts
+from proxy.predictions.rules import Bias
 
 ASK = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 SWITCH = (
