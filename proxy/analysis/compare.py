@@ -18,6 +18,7 @@ from proxy.predictions.rules import Compare, Dialect
 FAILED: Final = "comparison_failed"
 EXCHANGE_LOST: Final = "exchange_lost"
 FALLBACK: Final = "primary_fallback"
+UNDEGRADED_LOST: Final = "undegraded_too_large"
 SENT: Final = "sent"
 # Comparators whose paths are those of the body; the others name outputs.
 _BODY_PATHS: Final = frozenset({"json", "bytes", "status"})
@@ -47,7 +48,7 @@ def compare_pair(
     """Compare the answers of one pair.
 
     Args:
-        exchange: what the caller got.
+        exchange: what the caller got; what a fault made of it is not held against the shadow, but what the model said.
         leg: how the shadow leg ended; without a complete answer there is nothing to compare.
         rules: the tolerance and the ignored paths of this shadow.
         report: called with the operation and the error when the comparison itself fails.
@@ -57,6 +58,9 @@ def compare_pair(
     """
     if leg.outcome != SENT:
         return Comparison("incomparable", f"{kind}_{leg.outcome}", "")
+    if UNDEGRADED_LOST in exchange.logging_errors:
+        return Comparison("incomparable", UNDEGRADED_LOST, "")
+    body, encoding = answered(exchange)
     if exchange.served_by:
         # What the caller got came of another model than the one that the shadow is held against.
         return Comparison("incomparable", FALLBACK, "")
@@ -66,9 +70,9 @@ def compare_pair(
             Answer(
                 exchange.status,
                 exchange.response_content_type,
-                exchange.response_encoding,
-                exchange.response,
-                None if exchange.response is not None else _missing(exchange.logging_errors),
+                encoding,
+                body,
+                None if body is not None else _missing(exchange.logging_errors),
             ),
             Answer(
                 leg.status,
@@ -83,6 +87,13 @@ def compare_pair(
     except Exception as error:  # noqa: BLE001  the shadow barrier: a defect of ours is data about this pair
         report("compare", error)
         return Comparison("incomparable", FAILED, "")
+
+
+def answered(exchange: Exchange) -> tuple[bytes | None, str | None]:
+    """What the primary's model answered, before any fault changed it, and its content coding."""
+    if exchange.undegraded_response is not None:
+        return exchange.undegraded_response, None
+    return exchange.response, exchange.response_encoding
 
 
 def hide(verdict: Comparison, redaction: Redaction) -> None:

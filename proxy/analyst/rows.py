@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from typing import Final, NamedTuple
 
-from proxy.analysis.compare import EXCHANGE_LOST, SENT, hide
+from proxy.analysis.compare import EXCHANGE_LOST, SENT, answered, hide
 from proxy.analysis.noise import Repeated, noise_of
 from proxy.analysis.sums import Kind, Sums, kind_of_exchange
 from proxy.analyst.presentation import Presentation, assignments_json, differences_json, json_text, metrics_json
@@ -67,14 +67,16 @@ class Rows:
     def add_exchange(self, x: Exchange) -> None:
         """Add the row of a primary leg."""
         errors = x.logging_errors
-        request = response = degraded_request = None
+        request = response = degraded_request = undegraded = None
         exchange_id = x.exchange_id
         if (x.request or x.response) and (self._keeps_all or self._presentation.keeps_bodies(exchange_id)):
             request, response, errors = self._bodies(x)
             degraded_request = self._presentation.text_of(x.degraded_request, None)
+            undegraded = self._presentation.text_of(x.undegraded_response, None)
         code = self._exchange_code(x, errors)
         if x.shadows:
-            self._shown[exchange_id] = (code, request, response)
+            # What a shadow is held against is what the model said, not what a fault made of it.
+            self._shown[exchange_id] = (code, request, response if x.undegraded_response is None else undegraded)
         self.exchanges.rows.append(
             (
                 code,
@@ -93,6 +95,7 @@ class Rows:
                 response,
                 degraded_request,
                 x.fault_effects,
+                undegraded,
             ),
         )
 
@@ -123,7 +126,7 @@ class Rows:
             if request is None or x.request is None:
                 request = show(x.request, x.request_encoding)
             if primary_response is None or x.response is None:
-                primary_response = show(x.response, x.response_encoding)
+                primary_response = show(*answered(x))
             if shadow_response is None:
                 shadow_response = show(leg.response, leg.response_encoding)
         else:
@@ -246,6 +249,7 @@ class Rows:
                 leg.response_bytes,
                 None,
                 response,
+                None,
                 None,
                 None,
             ),

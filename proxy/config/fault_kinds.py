@@ -31,6 +31,7 @@ from proxy.config.fault_kinds_requests import FeatureDrop, FeatureNoise, Swap
 from proxy.config.kinds_of_text import FIELD_VALUE, TEXT
 from proxy.config.values import count
 
+
 class Delay(Timing):
     """Wait before the request is forwarded."""
 

@@ -50,7 +50,9 @@ class Bias(Spoiling):
 
     kind: Literal["bias"]
     delta: Annotated[float | None, number()] = Field(default=None, description="what is added")
-    scale: Annotated[float | None, number()] = Field(default=None, description="what every number is multiplied by first")
+    scale: Annotated[float | None, number()] = Field(
+        default=None, description="what every number is multiplied by first"
+    )
     temperature: Annotated[float | None, number(above=0)] = Field(
         default=None, description="probabilities become p^(1/T) over their sum, other numbers are divided by T"
     )
@@ -157,16 +159,5 @@ class TextGarble(Spoiling):
 
 
 Predictions = (
-    Noise
-    | Bias
-    | Flip
-    | Constant
-    | Stale
-    | Permute
-    | Drop
-    | Nan
-    | Quantize
-    | TextTruncate
-    | TextRepeat
-    | TextGarble
+    Noise | Bias | Flip | Constant | Stale | Permute | Drop | Nan | Quantize | TextTruncate | TextRepeat | TextGarble
 )

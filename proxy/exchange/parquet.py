@@ -132,6 +132,7 @@ EXCHANGES: Final = Layout(
         template fallback_reason        VARCHAR
         row      degraded_request       VARCHAR
         row      fault_effects          VARCHAR
+        row      undegraded_response    VARCHAR
     """),
 )
 

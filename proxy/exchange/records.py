@@ -80,6 +80,11 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
         corrupt                          flipped_bytes
         swap                             upstream: who answered instead
         feature_drop, feature_noise      values: how many were changed
+        stale                            age_s: how old the answer is
+
+    A fault on predictions that could not be applied stands there as well, with why it was `skipped`. Where one
+    changed the prediction, `undegraded_response` is what the upstream had answered, in identity coding; None where
+    none did, or with `undegraded_too_large` in `logging_errors`.
     """
 
     exchange_id: str
@@ -122,6 +127,7 @@ class Exchange(msgspec.Struct, array_like=True, tag="x", gc=False):
     fallback_reason: str | None = None
     degraded_request: bytes | None = None
     fault_effects: str | None = None
+    undegraded_response: bytes | None = None
 
 
 class Leg(msgspec.Struct, array_like=True, tag="l", gc=False):

@@ -19,7 +19,6 @@ from proxy.net.checks import Checks
 from proxy.net.counters import Counters
 from proxy.net.descriptors import callers_that_fit
 from proxy.net.ids import IdSource
-from proxy.net.inject import StaleAnswers
 from proxy.net.judge import Judge
 from proxy.net.leases import FaultLeases
 from proxy.net.overload import Overload
@@ -27,6 +26,7 @@ from proxy.net.pool import Pool
 from proxy.net.prepared import Prepared, Recognised
 from proxy.net.recording import Log
 from proxy.net.report import report_failure
+from proxy.net.stale import StaleStores
 from proxy.net.tee import ShadowRunner
 from proxy.net.wheel import Wheel
 from proxy.plan.data import Upstream
@@ -52,7 +52,7 @@ class Core:
         self.ids = IdSource()
         self.counters = Counters()
         self.leases = FaultLeases()
-        self.stale = StaleAnswers()
+        self.stale = StaleStores()
         self.log: Log | None = None
         self.access: AccessLog | None = None
         self.connections: set[Downstream] = set()

@@ -8,7 +8,6 @@ A degraded answer is changed only while it is small, because it is parsed on the
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,6 @@ import msgspec
 
 from proxy.errors import InjectedFault
 from proxy.http.fields import text
-from proxy.http.head import Head
 from proxy.http.outgoing import DIGESTS, AnswerHead
 from proxy.net.alter_request import Altered, alter_request, is_incomplete
 from proxy.net.gates import Effect
@@ -31,6 +29,7 @@ from proxy.predictions.degrade import Skipped, degrade
 from proxy.predictions.reading import Headers
 from proxy.predictions.request_rules import RequestRule
 from proxy.predictions.rules import Degradation, Dialect, Stale
+from proxy.predictions.segments import is_inside
 
 if TYPE_CHECKING:
     from proxy.net.exchange import Exchange
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from proxy.plan.link import LinkedPlan
 
 DEGRADE_LIMIT_BYTES: Final = 64 * 1024
-STALE_LIMIT: Final = 10_000
 # Answers whose parts are worth something by themselves: none waits for the next to be degraded.
 _STREAMS: Final = frozenset(("text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace"))
 
@@ -112,6 +110,7 @@ class Injection:
         "request",
         "shapes",
         "spent_s",
+        "undegraded",
         "used_s",
     )
 
@@ -129,6 +128,8 @@ class Injection:
         self.changed = False
         self.headers: Headers = ()
         self.effects: dict[str, Effect] = {}
+        # The answer before a fault changed what it predicts, for the log.
+        self.undegraded: bytes | None = None
         # What goes upstream instead of the caller's request, and its body for the log.
         self.request = Altered()
         self.degraded_request: bytes | None = None
@@ -139,7 +140,10 @@ class Injection:
 
     @property
     def effects_text(self) -> str | None:
-        """What the faults did, as the log has it."""
+        """What the faults did, as the log has it, also those on predictions that found no answer to change."""
+        for fault in self._effect.degradations:
+            if fault.name not in self.effects:
+                self.effects[fault.name] = {"kind": _kind(fault), "skipped": "no_answer"}
         return msgspec.json.encode(self.effects).decode() if self.effects else None
 
     @property
@@ -275,28 +279,29 @@ class Injection:
             return None
         body = b"".join(self._buffered)
         content_type = text(answer.content_type) if answer.content_type is not None else None
-        degraded, skipped, self.headers = degrade_answer(
+        degraded, effects, self.headers = degrade_answer(
             self._effect,
-            exchange.head,
-            exchange.exchange_id,
+            exchange,
             body,
             content_type,
             unit=self._decision.unit or "",
-            stale=exchange.core.stale,
             dialect=route.data.prediction if (route := self._decision.route) is not None else None,
         )
         self.degrading = False
+        self.effects |= effects
         counters = exchange.core.counters
         for fault in self._effect.degradations:
-            why = skipped.get(fault.name)
+            why = effects[fault.name].get("skipped")
             if why is None:
                 counters.add("faults_injected", fault.name, _kind(fault))
                 self._effect.applied.append(fault)
             else:
-                counters.add("faults_skipped", fault.name, why)
+                counters.add("faults_skipped", fault.name, str(why))
         if degraded is None:
             return [body] if body else []
         self.changed = True
+        if degraded != body:
+            self.undegraded = body
         return [degraded]
 
     def shape(self, connection: UpstreamConnection) -> Shaper | None:
@@ -349,6 +354,7 @@ class Injection:
         self.degrading = False
         for fault in self._effect.degradations:
             self._exchange.core.counters.add("faults_skipped", fault.name, reason)
+            self.effects[fault.name] = {"kind": _kind(fault), "skipped": reason}
         buffered, self._buffered = self._buffered, []
         return buffered
 
@@ -357,60 +363,50 @@ def _kind(fault: LinkedFault) -> str:
     return str(fault.data.kind.__struct_config__.tag)
 
 
-class StaleAnswers:
-    """The last true answer per unit and path, for faults that serve it again; bounded, oldest out first."""
-
-    def __init__(self) -> None:
-        self._answers: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-
-    def swap(self, unit: str, path: str, answer: bytes) -> bytes | None:
-        """Remember `answer` and return the one before it."""
-        key = (unit, path)
-        previous = self._answers.pop(key, None)
-        self._answers[key] = answer
-        if len(self._answers) > STALE_LIMIT:
-            self._answers.popitem(last=False)
-        return previous
-
-
 def degrade_answer(
-    effect: RequestEffect,
-    head: Head,
-    exchange_id: str,
-    body: bytes,
-    content_type: str | None,
-    *,
-    unit: str,
-    stale: StaleAnswers,
-    dialect: Dialect | None = None,
-) -> tuple[bytes | None, dict[str, str], Headers]:
+    effect: RequestEffect, exchange: Exchange, body: bytes, content_type: str | None, *, unit: str, dialect: Dialect | None = None
+) -> tuple[bytes | None, dict[str, Effect], Headers]:
     """Apply the prediction faults one after another.
 
     Returns:
-        The degraded body, or None when nothing was changed; why a fault was skipped, by its name; the headers that
+        The degraded body, or None when nothing was changed, what came of each fault by its name, and the headers that
         must follow the body.
     """
     answer: bytes | None = None
     headers: dict[bytes, bytes] = {}
-    skipped: dict[str, str] = {}
+    effects: dict[str, Effect] = {}
+    head, exchange_id = exchange.head, exchange.exchange_id
     for fault in effect.degradations:
         rule = fault.data.kind
         if not isinstance(rule, Degradation):
             continue
-        previous = stale.swap(unit, head.path, body) if isinstance(rule, Stale) else None
+        found = effects[fault.name] = {"kind": _kind(fault)}
+        if rule.segment and not is_inside(rule.segment, head.header, lambda: _request_document(exchange)):
+            found["skipped"] = "outside_segment"
+            continue
+        previous: bytes | None = None
+        if isinstance(rule, Stale):
+            served = exchange.core.stale.of(fault.name).swap(unit, head.path, body, rule, exchange.core.loop.time())
+            if served is not None:
+                previous, found["age_s"] = served
         seed = hash32(f"{fault.salt}/low:{exchange_id}") | hash32(f"{fault.salt}/high:{exchange_id}") << 32
         result = degrade(
-            head.path,
-            answer if answer is not None else body,
-            content_type,
-            rule,
-            seed=seed,
-            previous=previous,
-            dialect=dialect,
+            head.path, answer if answer is not None else body, content_type, rule, seed=seed, previous=previous, dialect=dialect
         )
         if isinstance(result, Skipped):
-            skipped[fault.name] = result.reason
+            found["skipped"] = result.reason
         else:
             answer = result.body
             headers.update(result.headers)
-    return answer, skipped, tuple(headers.items())
+    return answer, effects, tuple(headers.items())
+
+
+def _request_document(exchange: Exchange) -> object:
+    """The body of the request, parsed, where all of it is still here and small enough to parse on the loop."""
+    if not (exchange.kept and exchange.request_done) or exchange.request_bytes > DEGRADE_LIMIT_BYTES:
+        return None
+    try:
+        document: object = msgspec.json.decode(b"".join(exchange.parts))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return document

@@ -84,6 +84,9 @@ def make_record(
     """The log's record of `x`, which has just finished."""
     core, decision, head, answer = x.core, x.decision, x.head, x.answer
     request, response, errors = _bodies(x, plan.data.log.max_body_bytes)
+    undegraded = injection.undegraded if injection is not None and x.keeps_bodies else None
+    if undegraded is not None and len(undegraded) > plan.data.log.max_body_bytes:
+        undegraded, errors = None, [*errors, "undegraded_too_large"]
     content_type = content_encoding = trace = trace_parent = None
     for name, value, kind, _ in head.fields:
         if kind == NOTED:
@@ -143,6 +146,7 @@ def make_record(
         recovery.fallback_reason if recovery is not None else None,
         _degraded_request(x, injection, plan.data.log.max_body_bytes),
         injection.effects_text if injection is not None else None,
+        undegraded,
     )
 
 

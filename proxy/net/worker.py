@@ -264,6 +264,7 @@ class Worker:
         if self._lease_timer is not None:
             self._lease_timer.cancel()
         upcoming = self._core.leases.refresh(monotonic())
+        self._core.stale.keep({fault.name for fault, running in self._core.leases.live if running})
         self._lease_timer = (
             self._loop.call_later(max(upcoming - monotonic(), 0.0), self._refresh_leases)
             if upcoming is not None

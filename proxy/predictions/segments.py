@@ -8,9 +8,7 @@ from proxy.predictions.pointer import pointer_tokens, resolve_pointer
 from proxy.predictions.rules import Segment
 
 
-def is_inside(
-    segment: list[Segment], header: Callable[[bytes], str | None], document: Callable[[], object]
-) -> bool:
+def is_inside(segment: list[Segment], header: Callable[[bytes], str | None], document: Callable[[], object]) -> bool:
     """Tell whether all conditions hold.
 
     Args:

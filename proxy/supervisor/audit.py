@@ -28,6 +28,21 @@ def to_line(effect: Effect) -> dict[str, Any]:
     return {key: value for key, value in line.items() if value} | {"who": effect.who, "why": effect.why}
 
 
+def _defined(effect: Effect) -> dict[str, Any]:
+    """The whole definition of a fault that starts, so that its dose can be checked when the file has changed.
+
+    Units are nowhere else on the disk in the clear, so those that are excluded are counted here; and the body of an
+    abort may be long.
+    """
+    if effect.definition is None:
+        return {}
+    definition: dict[str, Any] = msgspec.to_builtins(effect.definition)
+    if units := definition.pop("exclude_units", []):
+        definition["excluded_units"] = len(units)
+    definition["kind"].pop("body", None)
+    return {"definition": definition}
+
+
 class Audit:
     """Appends to the audit file; a disk that refuses is reported and changes nothing else."""
 
@@ -48,7 +63,7 @@ class Audit:
                     self._latch.touch(mode=0o600)
                 elif effect.what == "reset":
                     self._latch.unlink(missing_ok=True)
-            data = b"".join(msgspec.json.encode(to_line(effect)) + b"\n" for effect in effects)
+            data = b"".join(msgspec.json.encode(to_line(effect) | _defined(effect)) + b"\n" for effect in effects)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.write(descriptor, data)

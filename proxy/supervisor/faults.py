@@ -132,6 +132,7 @@ class Effect:
     at: float
     who: str
     why: str
+    definition: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +327,7 @@ class Desk:
         name = entry.definition.name
         if act is Act.BEGIN:
             entry.activation, entry.started = self.mint(), now
-            effects = [Effect("started", name, entry.activation, now.wall, who, why)]
+            effects = [Effect("started", name, entry.activation, now.wall, who, why, entry.definition)]
         elif act is Act.END:
             entry.washed_at = now.steady + entry.definition.washout_s
             effects = [Effect("ended", name, entry.activation, now.wall, who, why)]

@@ -352,7 +352,7 @@ def test_all_mistakes_of_a_file_are_reported_at_once_in_file_order(problems) -> 
         ),
         "6: shadows.s.upstream: unknown upstream 'modle-a', did you mean 'model-a'?",
         (
-            "7: faults.definitions.f.kind: got 'delai', must be delay, abort, reset, noise, bias, flip, constant, stale, slow_first_token, slow_tokens, stall, cut, …, "
+            "7: faults.definitions.f.kind: got 'delai', must be delay, abort, reset, noise, bias, flip, constant, stale, permute, drop, nan, quantize, …, "
             "did you mean 'delay'?"
         ),
         "7: faults.definitions.f.dose: got '200%', must be between 0 and 1, or 0% and 100%",

@@ -26,7 +26,8 @@ GOLDEN = {
         | response_content_type VARCHAR | response_encoding VARCHAR | request VARCHAR | response VARCHAR
         | logging_errors VARCHAR[] | faults VARCHAR[] | fault_cohorts VARCHAR[] | headers MAP(VARCHAR, VARCHAR)
         | retries SMALLINT | worker VARCHAR | sample_prob DOUBLE | served_by VARCHAR
-        | fallback_reason VARCHAR | degraded_request VARCHAR | fault_effects VARCHAR""",
+        | fallback_reason VARCHAR | degraded_request VARCHAR | fault_effects VARCHAR
+        | undegraded_response VARCHAR""",
     "pairs": f"""
         schema_version SMALLINT | exchange_id VARCHAR | request_id VARCHAR | primary_leg_id VARCHAR
         | shadow_leg_id VARCHAR | ts TIMESTAMP | route VARCHAR | config_version VARCHAR | shadow VARCHAR

@@ -17,7 +17,8 @@ from proxy.net.inject import delay_seconds
 from proxy.net.leases import FaultLeases
 from proxy.plan.data import Abort, Delay, Fault, Reset, Target, Timeouts
 from proxy.plan.link import link_fault
-from proxy.predictions.rules import Bias, Constant, Dialect, Stale
+from proxy.net.stale import ENTRY_BYTES, StaleAnswers, StaleStores
+from proxy.predictions.rules import Bias, Constant, Dialect, Segment, Stale
 
 V2 = json.dumps({"model_name": "m", "outputs": [{"name": "y", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]}]})
 
@@ -526,3 +527,70 @@ def test_no_history_of_leases_prolongs_or_revives_an_activation(history: list[tu
             assert gap < LEASE_S or now == started
         elif started is not None:
             ended = True
+
+
+async def test_the_log_keeps_what_the_model_said_beside_what_the_caller_got(net: Any) -> None:
+    """Both bodies, and what came of the fault; where nothing was changed there is no second body."""
+    _, proxy, caller = await with_faults(net, fault("worse", Bias(delta=1)))
+    answer = await ask(net, caller)
+    (x,) = proxy.exchanges
+    assert (x.response, x.undegraded_response) == (answer.body, V2.encode())
+    assert json.loads(x.fault_effects) == {"worse": {"kind": "bias"}}
+    _, proxy, caller = await with_faults(net, fault("worse", Bias(delta=1, outputs=["z"])))
+    await ask(net, caller)
+    (x,) = proxy.exchanges
+    assert (x.response, x.undegraded_response, x.faults) == (V2.encode(), None, [])
+    assert json.loads(x.fault_effects) == {"worse": {"kind": "bias", "skipped": "nothing_to_change"}}
+
+
+async def test_a_segment_limits_a_fault_to_requests_of_its_kind(net: Any) -> None:
+    """By a header and by a place in the body; whoever is outside gets the true answer."""
+    inside = Bias(delta=1, segment=[Segment("x-tenant", ["gold"]), Segment("/plan", ["free", 1])])
+    _, proxy, caller = await with_faults(net, fault("worse", inside))
+    for tenant, body, changed in (
+        ("gold", b'{"plan":1}', True),
+        ("gold", b'{"plan":true}', False),
+        ("gold", b"no json", False),
+        ("tin", b'{"plan":1}', False),
+    ):
+        await caller.ask("POST", net.PREDICT, head=f"x-user-id: u\r\nx-tenant: {tenant}\r\n", body=body)
+        assert (proxy.exchanges[-1].undegraded_response is not None) is changed
+    assert json.loads(proxy.exchanges[-1].fault_effects) == {"worse": {"kind": "bias", "skipped": "outside_segment"}}
+
+
+def test_a_stale_answer_is_as_old_as_it_must_be() -> None:
+    """The newest that is old enough; none beyond the oldest age; another unit's only by the operator's word."""
+    store, rule = StaleAnswers(), Stale(age_s=10.0, max_age_s=15.0)
+    assert [store.swap("u", "/p", b"%d" % at, rule, float(at)) for at in range(0, 14, 4)] == [
+        None,
+        None,
+        None,
+        (b"0", 12.0),
+    ]
+    assert store.swap("u", "/p", b"new", rule, 16.0) == (b"4", 12.0)
+    assert store.swap("u", "/p", b"new", rule, 100.0) is None
+    assert store.swap("other", "/p", b"x", rule, 110.0) is None
+    exposing, store = Stale(expose_other_units=True), StaleAnswers()
+    assert store.swap("u", "/p", b"hers", exposing, 1.0) is None
+    assert store.swap("v", "/p", b"his", exposing, 2.0) == (b"hers", 1.0)
+    assert store.swap("u", "/p", b"new", exposing, 3.0) == (b"hers", 2.0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 400), st.floats(0, 5)), max_size=60))
+def test_stale_answers_are_bounded_in_bytes(calls: list[tuple[str, int, float]]) -> None:
+    """Whatever comes; and what is counted is what is there."""
+    store, rule, now_s = StaleAnswers(3000), Stale(age_s=2.0, expose_other_units=True), 0.0
+    for unit, size, step in calls:
+        now_s += step
+        store.swap(unit, "/p", b"x" * size, rule, now_s)
+        held = sum(len(body) + ENTRY_BYTES for chain in store._chains.values() for _, body in chain)
+        assert store.held_bytes == held <= 3000
+
+
+def test_two_stale_faults_share_nothing() -> None:
+    """Each has a store of its own, which goes when its fault ends."""
+    stores = StaleStores()
+    stores.of("one").swap("u", "/p", b"x", Stale(), 1.0)
+    assert stores.of("two").held_bytes == 0
+    stores.keep({"two"})
+    assert stores.of("one").held_bytes == 0
