@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "labels": "import true labels, so that reports say which answer was right",
     "replay": "recompute the live numbers from the log and compare",
     "report": "judge experiments and shadows from the log",
+    "dose": "check what faults did against what was configured, from the log",
     "status": "show what a running proxy is doing",
     "top": "watch rates, latencies and shadows of a running proxy as they change",
     "reload": "let a running proxy read its configuration again",
