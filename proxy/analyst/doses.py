@@ -80,12 +80,12 @@ def _observed(connection: duckdb.DuckDBPyConnection, source: str, run: Run) -> R
     given = {"fault": run.fault, "start": run.start_s + MARGIN_S, "end": run.end_s}
     within = f"FROM {source} WHERE leg = 'primary' AND epoch(ts) >= $start AND epoch(ts) < $end"
     units, cohort = connection.execute(
-        "SELECT count(DISTINCT unit_hash), "  # noqa: S608  our own names
+        "SELECT count(DISTINCT unit_hash), "
         f"count(DISTINCT unit_hash) FILTER (list_contains(fault_cohorts, $fault)) {within}",
         given,
     ).fetchall()[0]
     rows = connection.execute(
-        "SELECT path, coalesce(undegraded_response, response), response, list_contains(faults, $fault), "  # noqa: S608
+        "SELECT path, coalesce(undegraded_response, response), response, list_contains(faults, $fault), "
         f"len(faults) = 1, fault_effects {within} AND list_contains(fault_cohorts, $fault) ORDER BY exchange_id",
         given,
     ).fetchall()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.config.document import View
-from proxy.config.fault_kinds import Stale
+from proxy.config.fault_kinds_predictions import Stale
 from proxy.config.nearest import listed
 from proxy.config.schema import Config
 from proxy.config.sharing import primary_upstreams, shared_with

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 
 import msgspec
 
-from proxy.config import comparing, fault_kinds, fault_kinds_requests, schema
+from proxy.config import comparing, fault_kinds, fault_kinds_predictions, fault_kinds_requests, schema
 from proxy.config.predicting import Predicting
 from proxy.config.scalars import is_unix, split_address
 from proxy.config.schema import Config
 from proxy.config.sharing import primary_upstreams, shared_with
 from proxy.plan import data
 from proxy.plan.compile_resilience import compile_ejection, compile_fallback, compile_health, compile_retries
-from proxy.plan.compile_spoiling import compile_spoiling
 from proxy.plan.compile_shaping import compile_shaping, compile_timing
+from proxy.plan.compile_spoiling import compile_spoiling
 from proxy.plan.repeating import repeat_name
 from proxy.predictions import request_rules, rules
 
@@ -340,7 +340,7 @@ def compile_fault(name: str, fault: fault_kinds.AnyFault) -> data.Fault:
 
 
 def _kind(fault: fault_kinds.AnyFault) -> data.FaultKind:  # one case for each kind of fault
-    if isinstance(fault, fault_kinds.Predictions):
+    if isinstance(fault, fault_kinds_predictions.Predictions):
         return compile_spoiling(fault)
     match fault:
         case fault_kinds.Delay():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.config import fault_kinds_predictions as written
+from proxy.config.fault_base import FaultBase
 from proxy.predictions import rules
 
 # What has another name, or another form, in the plan.
@@ -34,4 +35,4 @@ def compile_spoiling(fault: written.Predictions) -> rules.Degradation:
     return rule
 
 
-_SHARED: Final = frozenset({*written.FaultBase.model_fields, "kind"})
+_SHARED: Final = frozenset({*FaultBase.model_fields, "kind"})

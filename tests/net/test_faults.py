@@ -15,9 +15,9 @@ from scipy import stats
 from proxy.control.messages import LEASE_S, ActiveFault, Lease
 from proxy.net.inject import delay_seconds
 from proxy.net.leases import FaultLeases
+from proxy.net.stale import ENTRY_BYTES, StaleAnswers, StaleStores
 from proxy.plan.data import Abort, Delay, Fault, Reset, Target, Timeouts
 from proxy.plan.link import link_fault
-from proxy.net.stale import ENTRY_BYTES, StaleAnswers, StaleStores
 from proxy.predictions.rules import Bias, Constant, Dialect, Segment, Stale
 
 V2 = json.dumps({"model_name": "m", "outputs": [{"name": "y", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]}]})

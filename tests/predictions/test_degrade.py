@@ -19,7 +19,6 @@ from proxy.predictions.rules import (
     Bias,
     Constant,
     Flip,
-    Nan,
     Noise,
     Permute,
     Quantize,
