@@ -85,7 +85,14 @@ def test_a_plan_has_every_value_in_the_units_of_the_program() -> None:
     )
     assert [fault.kind for fault in list(plan.faults.values())[1:]] == [
         data.Abort(503, '{"error": "injected"}'), data.Reset(), rules.Noise(sd=0.05, outputs=["score"]), rules.Bias(delta=0.2, low=0.0, high=1.0),
-        rules.Flip(probability=0.5, labels=["cat", "dog"]), rules.Constant(value=0.5), rules.Stale(),
+        rules.Flip(probability=0.5, labels=["cat", "dog"]), rules.Constant(value=0.5), rules.Stale(age_s=300.0, max_age_s=3600.0),
+        rules.Noise(
+            sd=0.1, relative=True,
+            segment=[rules.Segment("x-tenant", ["gold"]), rules.Segment("/parameters/plan", ["free", "trial"])],
+        ),
+        rules.Bias(temperature=2.0), rules.Flip(from_label="cat", to_label="dog"), rules.Permute(k=3),
+        rules.Drop(fields=["explanation"]), rules.Nan(probability=0.1), rules.Quantize(dtype="int8"),
+        rules.TextTruncate(tokens=20), rules.TextRepeat(probability=0.5, times=3), rules.TextGarble(probability=0.02),
         shaping.SlowFirstToken("normal", mean_s=2.0, sd_s=0.5), shaping.SlowTokens(value_s=0.2), shaping.Stall(None, 5, 3.0),
         shaping.Cut(None, 5), shaping.Truncate(None, 0.5), shaping.Throttle(10_240, 2048), shaping.Corrupt(0.001),
         request_rules.FeatureDrop(("age", "income"), 0.3), request_rules.FeatureNoise(("age",), 0.05, relative=True),
