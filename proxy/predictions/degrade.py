@@ -18,7 +18,7 @@ from proxy.predictions.dropping import drop
 from proxy.predictions.outputs import Place
 from proxy.predictions.protocols import Adapter
 from proxy.predictions.reading import Headers, Reading, media_type
-from proxy.predictions.rules import Degradation, Dialect, Drop, Stale
+from proxy.predictions.rules import Degradation, Dialect, Drop, Nan, Stale
 
 Reason = Literal["not_understood", "not_json", "too_deep", "no_previous", "nothing_to_change", "error_answer"]
 # Whose servers write NaN as such (both by the standard library of their language); the others' JSON is strict.
@@ -85,7 +85,7 @@ def degrade(
             dropped = drop(reading.document, places, rule, draws)
             if dropped is None:
                 return Skipped("nothing_to_change")
-            return Degraded(*reading.encode()) if dropped else Degraded(body)
+            return _written(adapter, reading, media, [], checked=True) if dropped else Degraded(body)
         strict = adapter.name not in _BARE_NAN and media != "application/octet-stream"
         chosen = [place for place in places if _is_chosen(place, rule.outputs) and not place.opaque]
         altered = [
@@ -96,13 +96,28 @@ def degrade(
             return Skipped("nothing_to_change")
         if all(values == place.output.values for place, values in applied):
             return Degraded(body)  # the draws spared every value
-        for place, values in applied:
-            place.write(values)
-        return Degraded(*reading.encode())
+        return _written(adapter, reading, media, applied, checked=isinstance(rule, Nan))
     except Undecodable as error:
         return Skipped("too_deep" if error.reason == "too_deep" else "not_json")
     except RecursionError:
         return Skipped("too_deep")
+
+
+def _written(
+    adapter: Adapter, reading: Reading, media: str, applied: list[tuple[Place, list[Any]]], *, checked: bool
+) -> Degraded | Skipped:
+    """Write new values; what lost some is written only if its protocol still takes it for an answer."""
+    try:
+        for place, values in applied:
+            place.write(values)
+        written = reading.encode()
+        if checked and adapter.places(adapter.read(written.body, media).document) is None:
+            return Skipped("nothing_to_change")
+    except TypeError:
+        if not checked:
+            raise
+        return Skipped("nothing_to_change")  # a form that has no place for null, as vectors in base64
+    return Degraded(*written)
 
 
 def _is_chosen(place: Place, outputs: list[str]) -> bool:
