@@ -364,7 +364,13 @@ def _kind(fault: LinkedFault) -> str:
 
 
 def degrade_answer(
-    effect: RequestEffect, exchange: Exchange, body: bytes, content_type: str | None, *, unit: str, dialect: Dialect | None = None
+    effect: RequestEffect,
+    exchange: Exchange,
+    body: bytes,
+    content_type: str | None,
+    *,
+    unit: str,
+    dialect: Dialect | None = None,
 ) -> tuple[bytes | None, dict[str, Effect], Headers]:
     """Apply the prediction faults one after another.
 
@@ -391,7 +397,13 @@ def degrade_answer(
                 previous, found["age_s"] = served
         seed = hash32(f"{fault.salt}/low:{exchange_id}") | hash32(f"{fault.salt}/high:{exchange_id}") << 32
         result = degrade(
-            head.path, answer if answer is not None else body, content_type, rule, seed=seed, previous=previous, dialect=dialect
+            head.path,
+            answer if answer is not None else body,
+            content_type,
+            rule,
+            seed=seed,
+            previous=previous,
+            dialect=dialect,
         )
         if isinstance(result, Skipped):
             found["skipped"] = result.reason
