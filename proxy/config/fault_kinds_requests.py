@@ -32,6 +32,9 @@ class Swap(FaultBase):
 
     kind: Literal["swap"]
     upstream: Annotated[str, TEXT] = Field(description="who answers instead")
+    model: Annotated[str, TEXT] = Field(
+        default="", description="what it calls the model; by default as the caller does"
+    )
 
 
 class FeatureDrop(FaultBase):

@@ -16,7 +16,9 @@ from proxy.plan.link import LinkedFault
 from proxy.predictions.degrade import Skipped
 from proxy.predictions.degrade_request import degrade_request
 from proxy.predictions.reading import Headers
+from proxy.predictions.renaming import names_model_in_body, renamed
 from proxy.predictions.request_rules import RequestRule
+from proxy.predictions.undecodable import Undecodable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,9 @@ class Altered:
     body: bytes | None = None
     headers: Headers = ()
     swap: LinkedFault | None = None
+    # For the upstream of the swap alone, where its model has another name.
+    start_line: bytes = b""
+    swap_body: bytes | None = None
     # By the name of the fault: how many values it changed, or why it changed none.
     values: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -63,7 +68,34 @@ def alter_request(exchange: Exchange, faults: Sequence[LinkedFault]) -> Altered:
             continue
         if why:
             altered.skipped[fault.name] = why
+    if altered.swap is not None:
+        _rename(exchange, altered.swap, altered)
     return altered
+
+
+def _rename(exchange: Exchange, fault: LinkedFault, altered: Altered) -> None:
+    """Call the model as the upstream of the swap does; where that cannot be, another would answer, so nothing is swapped."""
+    swap, head = fault.data.kind, exchange.head
+    if not isinstance(swap, Swap) or not swap.model:
+        return
+    if names_model_in_body(head.path) and _is_encoded(exchange):
+        altered.swap, altered.skipped[fault.name] = None, "encoded"
+        return
+    body = altered.body if altered.body is not None else b"".join(exchange.parts)
+    try:
+        named = renamed(head.path, body, head.header(b"content-type"), swap.model)
+    except Undecodable as error:
+        altered.swap, altered.skipped[fault.name] = None, error.reason
+        return
+    query = f"?{head.query}" if head.query else ""
+    altered.start_line = f"{head.method} {named.path}{query} HTTP/1.1\r\nhost: ".encode("latin-1", "replace")
+    if named.body != body:
+        altered.swap_body = named.body
+
+
+def _is_encoded(exchange: Exchange) -> bool:
+    encoding = exchange.head.header(b"content-encoding")
+    return encoding is not None and encoding.strip().lower() not in ("", "identity")
 
 
 def _obstacle_of_swap(exchange: Exchange, swap: Swap) -> str:
@@ -84,8 +116,7 @@ def _change(exchange: Exchange, fault: LinkedFault, rule: RequestRule, altered: 
         return "too_large"
     if not exchange.request_bytes:
         return "no_body"
-    encoding = head.header(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+    if _is_encoded(exchange):
         return "encoded"
     body = altered.body if altered.body is not None else b"".join(exchange.parts)
     content_type = head.header(b"content-type")

@@ -440,7 +440,10 @@ class Exchange:
                 self._arm_first_byte(connection, now)
         else:
             out = self._request_head(connection)
-            altered = self._injection.request.body if self._injection is not None else None
+            altered = None
+            if self._injection is not None:
+                altered = self._injection.sent_body
+                out = self._injection.renamed(out, self.head.start_line)
             if altered is not None:
                 self._send_whole(connection, now, out + altered, ())
             elif whole and not self._request_chunked:
@@ -467,9 +470,10 @@ class Exchange:
         if injection is not None:
             if injection.wants_identity:
                 drop, extra = _DROP_ENCODING, _IDENTITY
-            if injection.request.body is not None:
+            body = injection.sent_body
+            if body is not None:
                 self._request_chunked = False
-                framing = b"content-length: %d\r\n" % len(injection.request.body)
+                framing = b"content-length: %d\r\n" % len(body)
                 changed = dict(injection.request.headers)
                 drop |= DIGESTS | frozenset(changed)
                 extra += b"".join([b"%b: %b\r\n" % header for header in changed.items()])

@@ -230,6 +230,19 @@ class Injection:
         swap = self.request.swap
         return swap.data.kind.upstream if swap is not None and isinstance(swap.data.kind, Swap) else ""
 
+    @property
+    def sent_body(self) -> bytes | None:
+        """The body that goes instead of the caller's."""
+        request = self.request
+        return request.swap_body if request.swap is not None and request.swap_body is not None else request.body
+
+    def renamed(self, request_head: bytes, start_line: bytes) -> bytes:
+        """The head as it goes to whom is asked, whose model may have another name in its path."""
+        request = self.request
+        if request.swap is None or not request.start_line:
+            return request_head
+        return request.start_line + request_head[len(start_line) :]
+
     def leave_swap(self, spent_s: float) -> bool:
         """The other upstream has failed: whether the chosen one is asked now."""
         swap, self.request.swap = self.request.swap, None

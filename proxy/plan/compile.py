@@ -350,7 +350,7 @@ def _kind(fault: fault_kinds.AnyFault) -> data.FaultKind:  # one case for each k
         case fault_kinds.Reset():
             return data.Reset()
         case fault_kinds_requests.Swap():
-            return data.Swap(fault.upstream)
+            return data.Swap(fault.upstream, fault.model)
         case fault_kinds_requests.FeatureDrop():
             return request_rules.FeatureDrop(tuple(fault.fields), fault.rows, fault.value)
         case fault_kinds_requests.FeatureNoise():

@@ -221,9 +221,13 @@ class Reset(Struct, frozen=True, tag="reset"):
 
 
 class Swap(Struct, frozen=True, tag="swap"):
-    """`upstream` answers instead of the one that was chosen, which is asked if it fails."""
+    """`upstream` answers instead of the one that was chosen, which is asked if it fails.
+
+    `model` is what it calls the model; empty: as the caller does.
+    """
 
     upstream: str
+    model: str = ""
 
 
 FaultKind = Delay | Abort | Reset | Degradation | Shaping | Swap | RequestRule

@@ -180,6 +180,26 @@ async def test_what_could_not_be_sent_again_is_not_swapped(net: Any, path: str, 
     assert proxy.count("faults_skipped", "f", reason) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "asked", "sent"),
+    [
+        (PATH, BODY, "/v1/models/tiny%2F1:predict", BODY),
+        ("/v1/completions", b'{"model": "big",  "n": 1}', "/v1/completions", b'{"model": "tiny/1",  "n": 1}'),
+    ],
+    ids=["in the path", "in the body"],
+)
+async def test_the_other_is_asked_for_its_own_model_and_the_chosen_one_as_the_caller_did(
+    net: Any, path: str, body: bytes, asked: str, sent: bytes
+) -> None:
+    """Wherever the protocol has the name; each with the length of its own body."""
+    weak = await net.server(model("broken", 503))
+    server, _, caller = await with_faults(net, fault("f", Swap("weak", "tiny/1")), weak=weak, script=model("strong"))
+    assert (await ask(caller, body, path=path)).body == b"strong"
+    (other,), (chosen,) = weak.requests, server.requests
+    assert (other.first, other.body) == (f"POST {asked} HTTP/1.1", sent)
+    assert (chosen.first, chosen.body) == (f"POST {path} HTTP/1.1", body)
+
+
 async def test_both_kinds_go_together(net: Any) -> None:
     """The weaker model gets the changed features, and so does the chosen one after it."""
     weak = await net.server(model("broken", 503))

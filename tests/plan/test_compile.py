@@ -96,7 +96,7 @@ def test_a_plan_has_every_value_in_the_units_of_the_program() -> None:
         shaping.SlowFirstToken("normal", mean_s=2.0, sd_s=0.5), shaping.SlowTokens(value_s=0.2), shaping.Stall(None, 5, 3.0),
         shaping.Cut(None, 5), shaping.Truncate(None, 0.5), shaping.Throttle(10_240, 2048), shaping.Corrupt(0.001),
         request_rules.FeatureDrop(("age", "income"), 0.3), request_rules.FeatureNoise(("age",), 0.05, relative=True),
-        data.Swap("model-a"),
+        data.Swap("model-a", "small"),
     ]  # fmt: skip
 
 
