@@ -20,8 +20,10 @@ EXCHANGE_LOST: Final = "exchange_lost"
 FALLBACK: Final = "primary_fallback"
 UNDEGRADED_LOST: Final = "undegraded_too_large"
 SENT: Final = "sent"
-# Comparators whose paths are those of the body; the others name outputs.
+# Comparators whose paths are those of the body, and those whose paths at least begin as in the body. The others name
+# outputs as nothing in the body is named: where anything is redacted, all that they show is hidden.
 _BODY_PATHS: Final = frozenset({"json", "bytes", "status"})
+_BODY_MEMBERS: Final = frozenset({"v2"})
 
 ReportFailure = Callable[[str, BaseException], None]
 
@@ -99,8 +101,9 @@ def answered(exchange: Exchange) -> tuple[bytes | None, str | None]:
 def hide(verdict: Comparison, redaction: Redaction) -> None:
     """Replace the values of differences that may show what is redacted."""
     exact = verdict.comparator in _BODY_PATHS
+    everything = bool(redaction) and not exact and verdict.comparator not in _BODY_MEMBERS
     for difference in verdict.differences:
-        if redaction.covers(difference.path, exact=exact):
+        if everything or redaction.covers(difference.path, exact=exact):
             difference.primary = difference.shadow = REDACTED
 
 

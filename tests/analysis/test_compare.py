@@ -79,6 +79,16 @@ def test_differences_of_redacted_values_are_hidden() -> None:
     assert [(d.path, d.primary, d.shadow) for d in verdict.differences] == [("/a", REDACTED, REDACTED)]
 
 
+def test_outputs_that_nothing_in_the_body_is_named_after_are_hidden_with_whatever_is_redacted() -> None:
+    """An output called `choices/0/text` stands at another pointer of the body than its name says."""
+    chat = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"%b"}}]}'
+    said = exchange(path="/v1/chat/completions", response=chat % b"Ada is 36")
+    verdict = compare_pair(said, leg(response=chat % b"Ada is 37"), RULES, unexpected)
+    assert "36" in verdict.differences[0].primary
+    hide(verdict, compile_redaction(["/choices/*/message/content"]))
+    assert {(d.primary, d.shadow) for d in verdict.differences} == {(REDACTED, REDACTED)}
+
+
 def test_the_answer_of_a_fallback_is_not_held_against_the_shadow() -> None:
     """The caller got another model's answer, so the pair says nothing about the one that was decided on."""
     fallen = exchange(served_by="stable", fallback_reason="status_503")
