@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from time import monotonic
 from typing import Any
 
@@ -219,7 +220,7 @@ async def test_the_first_token_waits_and_the_head_does_not(net: Any) -> None:
     assert (await caller.read_head()).status == 200
     await until_held(net, proxy)
     proxy.core.leases.renew(Lease(), proxy.core.plan.faults, monotonic())
-    rest = await caller.reader.readuntil(b"0\r\n\r\n")
+    rest = await until_end(caller)
     assert (
         b"".join(line for line in rest.splitlines(keepends=True) if line.startswith(b"data")).replace(b"\n", b"\n\n")
         == STREAM
@@ -241,9 +242,15 @@ async def test_a_stalled_stream_has_given_everything_before_the_pause(net: Any) 
     await until_held(net, proxy)
     assert await silence(caller) == b""
     proxy.core.leases.refresh(monotonic() + 10.0)  # nobody has renewed the lease
-    after = await caller.reader.readuntil(b"0\r\n\r\n")
+    after = await until_end(caller)
     assert (EVENTS[0] in before, EVENTS[2] in before, EVENTS[2] in after) == (True, False, True)
     assert (await record(net, proxy)).response == STREAM
+
+
+async def until_end(caller: Any) -> bytes:
+    """What comes until a chunked body ends."""
+    async with asyncio.timeout(8):
+        return bytes(await caller.reader.readuntil(b"0\r\n\r\n"))
 
 
 async def silence(caller: Any) -> bytes:
@@ -264,7 +271,7 @@ async def test_a_drain_ends_what_a_fault_holds(net: Any) -> None:
     await caller.read_head()
     await until_held(net, proxy)
     proxy.core.drain()
-    await caller.reader.readuntil(b"0\r\n\r\n")
+    await until_end(caller)
     other = await net.caller(proxy)
     await send(net, other)
     assert (await other.answer()).body == STREAM
@@ -419,3 +426,69 @@ async def test_corrupted_bytes_are_others_and_nothing_else_changes(net: Any, kin
     else:
         assert all(50 < len(places) < 160 for places in seen)
     assert proxy.count("faults_injected", "f", "corrupt") == 3
+
+
+# -- several at once, and the log
+
+
+async def test_what_each_fault_did_stands_in_the_log(net: Any) -> None:
+    """By name, with its kind and what its dose is verified by."""
+    faults = [
+        fault("late", SlowFirstToken(value_s=0.02)),
+        fault("hiccup", Stall(after_events=1, pause_s=0.03)),
+        fault("end", Cut(after_events=2, how="end")),
+    ]
+    _, proxy, caller = await with_faults(net, streams(STREAM), *faults)
+    await send(net, caller)
+    assert (await caller.answer()).body == EVENTS[0] + EVENTS[1]
+    x = await record(net, proxy)
+    assert sorted(x.faults) == ["end", "hiccup", "late"]
+    assert json.loads(x.fault_effects) == {
+        "late": {"kind": "slow_first_token", "delay_ms": 20.0},
+        "hiccup": {"kind": "stall", "delay_ms": 30.0},
+        "end": {"kind": "cut", "sent_bytes": len(EVENTS[0] + EVENTS[1]), "cut_bytes": None},
+    }
+
+
+async def test_the_first_fault_that_ends_an_answer_wins(net: Any) -> None:
+    """In the plan's order; the other is counted."""
+    _, proxy, caller = await with_faults(
+        net, answers(), fault("a", Truncate(after_bytes=500)), fault("b", Truncate(after_bytes=100))
+    )
+    await send(net, caller)
+    with pytest.raises(net.Incomplete) as broken:
+        await caller.answer()
+    assert broken.value.got == BODY[:500]
+    assert proxy.count("faults_skipped", "b", "ends_earlier") == 1
+
+
+async def test_a_declared_length_stays_true_when_its_fault_ends(net: Any) -> None:
+    """The head of a cleanly truncated answer has gone, so no byte more may follow it."""
+    _, proxy, caller = await with_faults(
+        net, answers(), fault("cut", Truncate(after_bytes=100, how="clean")), fault("slow", Throttle(rate=1)),
+        timeouts=Timeouts(idle_s=FOR_GOOD_S, total_s=FOR_GOOD_S),
+    )  # fmt: skip
+    await send(net, caller)
+    head = await caller.read_head()
+    await until_held(net, proxy)
+    proxy.core.leases.renew(Lease(), proxy.core.plan.faults, monotonic())
+    assert (await caller.read_body(head, until_close=True)).body == BODY[:100]
+    assert (await caller.ask("POST", net.PREDICT, head="x-user-id: u\r\n", body=b"{}")).body == BODY
+
+
+async def test_pipelined_requests_get_their_own_answers(net: Any) -> None:
+    """What is cut off one is never in the next."""
+    _, _, caller = await with_faults(net, streams(*EVENTS), fault("f", Cut(after_bytes=20, how="end")))
+    request = net.request_bytes("POST", net.PREDICT, head="x-user-id: u\r\n", body=b"{}")
+    await caller.send(request * 3)
+    for _ in range(3):
+        assert (await caller.answer()).body == STREAM[:20]
+
+
+async def test_no_one_else_is_shaped(net: Any) -> None:
+    """Outside the cohort nothing is held, and nothing is registered."""
+    _, proxy, caller = await with_faults(net, streams(STREAM), fault("f", Cut(after_bytes=0), exclude_units=["vip"]))
+    answer = await caller.ask("POST", net.PREDICT, head="x-user-id: vip\r\n", body=b"{}")
+    assert answer.body == STREAM
+    assert not proxy.core.leases.held
+    assert (await record(net, proxy)).fault_effects is None
