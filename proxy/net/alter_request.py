@@ -122,7 +122,9 @@ def _change(exchange: Exchange, fault: LinkedFault, rule: RequestRule, altered: 
     content_type = head.header(b"content-type")
     exchange_id = exchange.exchange_id
     seed = hash32(f"{fault.salt}/low:{exchange_id}") | hash32(f"{fault.salt}/high:{exchange_id}") << 32
-    result = degrade_request(head.path, body, content_type, rule, seed=seed)
+    route = exchange.prepared.route
+    dialect = route.data.prediction if route is not None else None
+    result = degrade_request(head.path, body, content_type, rule, seed=seed, dialect=dialect)
     if isinstance(result, Skipped):
         return str(result.reason)
     altered.body = result.body

@@ -128,7 +128,7 @@ class Injection:
         self.changed = False
         self.headers: Headers = ()
         self.effects: dict[str, Effect] = {}
-        # The answer before a fault changed what it predicts, for the log.
+        # The answer before a fault changed what it predicts, or its bytes, for the log.
         self.undegraded: bytes | None = None
         # What goes upstream instead of the caller's request, and its body for the log.
         self.request = Altered()
@@ -334,6 +334,8 @@ class Injection:
     def _end_shaping(self, shaper: Shaper, now: float) -> None:
         """The answer has ended: count what its shaper did."""
         done = shaper.close(now)
+        if self.undegraded is None:
+            self.undegraded = shaper.unshaped
         counters = self._exchange.core.counters
         for fault in self._effect.shapings:
             if fault.name not in done:

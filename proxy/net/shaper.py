@@ -48,8 +48,9 @@ class Shaper:
         corruptors: list[Corruptor],
         splitter: Splitter | None,
         reframes: bool,
+        keeps: bool,
     ) -> None:
-        """`splitter` is given where a fault counts events."""
+        """`splitter` is given where a fault counts events; `keeps` says that the log wants the answer as it came."""
         self._exchange = exchange
         self._gates = gates
         self._limit = limit
@@ -59,6 +60,8 @@ class Shaper:
         self.length = limit.after_bytes if limit is not None and reframes else None
         self._all: list[Gate | Limit | Corruptor] = [*gates, *([limit] if limit is not None else []), *corruptors]
         self._flow = Flow()
+        self._came: list[bytes] | None = [] if keeps else None
+        self._came_bytes = 0
         self._queue: deque[Piece] = deque()
         self._at = 0  # where in the first piece the unsent rest begins
         self._held = 0
@@ -78,6 +81,7 @@ class Shaper:
         """Something of the answer, or its end, has come; its head has gone to the caller."""
         for part in connection.take_parts():
             self._held += len(part)
+            self._keep(part)
             if self._splitter is not None:
                 self._queue += self._splitter.split(part)
             else:
@@ -87,6 +91,18 @@ class Shaper:
             self._resume(connection)
             self._exchange.give_back(now)
         self._pump(now)
+
+    def _keep(self, part: bytes) -> None:
+        """Keep what came for the log, until it is known to be too much."""
+        if self._came is not None and self._came_bytes <= self._exchange.prepared.plan.data.log.max_body_bytes:
+            self._came.append(part)
+            self._came_bytes += len(part)
+
+    @property
+    def unshaped(self) -> bytes | None:
+        """The whole answer as it came, where bytes of it were changed or left out and the log wants it."""
+        felt = any(isinstance(part, Limit | Corruptor) and part.effect() is not None for part in self._all)
+        return b"".join(self._came) if felt and self._has_ended and self._came is not None else None
 
     def fail_after(self, error: ExchangeError) -> None:
         """The upstream has failed: so does the answer, once what came before has gone."""

@@ -61,6 +61,7 @@ class Shapes:
             corruptors=self._corruptors,
             splitter=splitter(self._media_type) if self._counts_events else None,
             reframes=limit is not None and limit.clean and self._length is not None,
+            keeps=self._exchange.keeps_bodies and not self._is_encoded and bool(limit or self._corruptors),
         )
         return shaper, skipped
 

@@ -272,6 +272,20 @@ def test_lag_is_what_is_not_committed(world: Any) -> None:
     pipeline.close()
 
 
+def test_a_changed_request_is_kept_like_the_callers_and_what_faults_did_beside_it(world: Any) -> None:
+    """Redacted as other bodies are."""
+    world.deploy(redact=["/user/email"])
+    effects = '{"f":{"kind":"feature_drop","values":1}}'
+    changed = b'{"user":{"email":"secret"},"n":2}'
+    world.segment(world.exchange(1, degraded_request=changed, fault_effects=effects), world.exchange(2))
+    world.run()
+    rows = world.rows("exchanges", "leg, exchange_id, degraded_request, fault_effects")
+    assert [row[1:] for row in rows if row[0] == "primary"] == [
+        ("x1", '{"user":{"email":"[redacted]"},"n":2}', effects),
+        ("x2", None, None),
+    ]
+
+
 def test_what_is_redacted_is_in_no_file(world: Any) -> None:
     """Neither in the body nor in a difference, nor in a body that cannot be parsed."""
     world.deploy(redact=["/user/email", "/a"])

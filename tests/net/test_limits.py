@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy.plan.data import Limits
+from proxy.plan.data import Limits, UnitSource
 from tests.net.driver import Stage, echo, plan
 from tests.net.strict import read_answers
 
@@ -121,3 +121,16 @@ async def test_a_pipeline_of_refusals_is_answered() -> None:
     count = 1200
     raw = b"GET /p HTTP/1.1\r\nhost: a\r\n\r\n"
     assert await statuses([raw * count], plan(routes=[])) == [404] * count
+
+
+async def test_a_body_that_the_unit_lies_in_is_read_whole_whatever_may_wait_on_a_connection(net: Any) -> None:
+    """It has a bound of its own, 64 KiB; else it would wait for ever for an upstream that is not chosen yet."""
+    server, _, caller = await net.pair(
+        limits=Limits(connection_buffer_bytes=4096), route={"unit": [UnitSource("body", "/user")]}
+    )
+    body = b'{"user": "u", "x": "' + b"z" * 40_000 + b'"}'
+    await caller.send(b"POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body) + body[:10_000])
+    await net.until(lambda: any(c.current and c.current.request_bytes for c in net.proxies[0].core.connections))
+    await caller.send(body[10_000:])
+    assert (await caller.answer()).body.endswith(body)
+    assert len(server.requests) == 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.control.messages import ActiveFault, Lease
-from proxy.plan.data import Fault, Limits, Timeouts
+from proxy.plan.data import Fault, Limits, LogSettings, Timeouts
 from proxy.plan.shaping import Corrupt, Cut, SlowFirstToken, SlowTokens, Stall, Throttle, Truncate
 
 EVENTS = [b'data: {"n": %d}\n\n' % n for n in range(5)]
@@ -492,3 +492,36 @@ async def test_no_one_else_is_shaped(net: Any) -> None:
     assert answer.body == STREAM
     assert not proxy.core.leases.held
     assert (await record(net, proxy)).fault_effects is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "kept"),
+    [
+        (Corrupt(count=3), "", BODY),
+        (Truncate(fraction=0.5, how="clean"), "", BODY),
+        (Truncate(fraction=0.5), "", BODY),
+        (Throttle(rate=1_000_000), "", None),
+        (Corrupt(count=3), "content-encoding: gzip\r\n", None),
+    ],
+    ids=["corrupt", "clean", "short", "throttle", "encoded"],
+)
+async def test_the_answer_as_it_came_stands_beside_the_one_with_other_bytes(
+    net: Any, kind: Any, head: str, kept: bytes | None
+) -> None:
+    """The ground truth of who tests monitors; time alone changes nothing."""
+    _, proxy, caller = await with_faults(net, answers(head=head), fault("f", kind))
+    await send(net, caller)
+    with contextlib.suppress(net.Incomplete):
+        await caller.answer()
+    assert (await record(net, proxy)).undegraded_response == kept
+
+
+async def test_an_answer_that_is_too_large_for_the_log_is_not_kept_beside_either(net: Any) -> None:
+    """And the row says so."""
+    _, proxy, caller = await with_faults(
+        net, answers(), fault("f", Corrupt(count=3)), log=LogSettings(max_body_bytes=1000)
+    )
+    await send(net, caller)
+    await caller.answer()
+    x = await record(net, proxy)
+    assert (x.undegraded_response, "undegraded_too_large" in x.logging_errors) == (None, True)
