@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -82,6 +83,15 @@ def test_what_could_not_be_changed_makes_a_dose_smaller() -> None:
         found.skipped.clear()
         found.skipped[why] = 3
         assert verdicts(found)["applied"] == verdict
+
+
+def test_a_fault_that_finds_nothing_to_change_in_some_answers_is_kept_and_in_all_is_off() -> None:
+    """Some traffic has no numbers; a fault that names an output that nobody has never does anything."""
+    found = run(Bias(delta=1))
+    found.skipped["nothing_to_change"] = 400
+    assert verdicts(found)["applied"] == "ok"
+    found = replace(found, applied=0)
+    assert verdicts(found)["applied"] == "off"
 
 
 def test_little_says_nothing() -> None:
