@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from proxy.exchange.parquet import connect, from_files, has_column
 MARGIN_S: Final = 1.0
 # Bodies read of one run: enough for any test to see what matters, and bounded in memory.
 MOST_BODIES: Final = 20_000
+_BATCH: Final = 1_000
 _MEMORY_LIMIT: Final = "512MB"
 
 
@@ -56,11 +58,11 @@ def _starts(path: Path, fault: str | None) -> list[Run]:
     for line in lines:
         try:
             found = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.MsgspecError:
-            continue  # torn by a crash
-        activation, at_s = found.get("activation", ""), _seconds(found.get("at", ""))
-        if found.get("what") == "started" and "definition" in found and fault in (None, found.get("fault")):
-            definition = found["definition"]
+            activation, at_s = found.get("activation", ""), _seconds(found.get("at", ""))
+        except ValueError:
+            continue  # torn by a crash, or no time
+        definition = found.get("definition")
+        if found.get("what") == "started" and isinstance(definition, dict) and fault in (None, found.get("fault")):
             most_s = definition.get("max_duration_s", 0.0)
             runs[activation] = Run(found["fault"], activation, definition, at_s, at_s + most_s)
         elif found.get("what") == "ended" and activation in runs:
@@ -84,15 +86,17 @@ def _observed(connection: duckdb.DuckDBPyConnection, source: str, run: Run) -> R
         f"count(DISTINCT unit_hash) FILTER (list_contains(fault_cohorts, $fault)) {within}",
         given,
     ).fetchall()[0]
-    rows = connection.execute(
+    # Bodies stream: a run may have millions of them, of which few are looked at.
+    log = connection.execute(
         "SELECT path, coalesce(undegraded_response, response), response, list_contains(faults, $fault), "
         f"len(faults) = 1, fault_effects {within} AND list_contains(fault_cohorts, $fault) ORDER BY exchange_id",
         given,
-    ).fetchall()
+    )
     applied, skipped = 0, Counter[str]()
     changed: list[Changed] = []
     ages_s: list[float] = []
     delays_s: list[float] = []
+    rows = chain.from_iterable(iter(lambda: log.fetchmany(_BATCH), []))
     for path, before, after, was_applied, alone, effects in rows:
         effect = _effect_of(effects, run.fault)
         if was_applied:
@@ -114,6 +118,6 @@ def _observed(connection: duckdb.DuckDBPyConnection, source: str, run: Run) -> R
 def _effect_of(effects: str | None, fault: str) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(effects or "{}", type=dict[str, dict[str, Any]])
-    except msgspec.MsgspecError:
+    except ValueError:
         return {}
     return found.get(fault, {})
