@@ -137,7 +137,9 @@ def _chat_stream(size: str, source: random.Random, moved: float) -> Leg:
 
 def _vectors(size: str, source: random.Random, moved: float) -> list[list[float]]:
     vectors = [[_value(source, moved) for _ in range(_WIDTH)] for _ in range(_VECTORS[size])]
-    return _surely_moved(vectors, moved)
+    if moved >= _VISIBLE:  # small moves hardly turn a vector of so many
+        vectors[0][: _WIDTH // 2] = [0.0] * (_WIDTH // 2)
+    return vectors
 
 
 def _embeddings(size: str, source: random.Random, moved: float) -> Leg:
@@ -170,9 +172,9 @@ FORMS: Final[dict[str, Form]] = {
     "V2 JSON": Form("/v2/models/model/infer", "v2", _v2),
     "V2 binary": Form("/v2/models/model/infer", "v2", _v2_binary),
     "invocations": Form("/invocations", "invocations", _invocations),
-    "chat": Form("/v1/chat/completions", "openai", _chat),
-    "chat, streamed": Form("/v1/chat/completions", "openai", _chat_stream),
-    "embeddings": Form("/v1/embeddings", "openai", _embeddings),
-    "embeddings, base64": Form("/v1/embeddings", "openai", _embeddings_base64),
+    "chat": Form("/v1/chat/completions", "openai_chat", _chat),
+    "chat, streamed": Form("/v1/chat/completions", "openai_chat", _chat_stream),
+    "embeddings": Form("/v1/embeddings", "openai_embeddings", _embeddings),
+    "embeddings, base64": Form("/v1/embeddings", "openai_embeddings", _embeddings_base64),
     "other JSON": Form("/score", "json", _free),
 }

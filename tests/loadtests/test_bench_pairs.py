@@ -10,11 +10,10 @@ from loadtests.bench.job_pairs import pairs_of, ratio_of
 from loadtests.bench.pair_bodies import FORMS, SIZES, Form, pair
 
 SMALL = SIZES[:2]
-UNDERSTOOD = ("V1", "V2 JSON", "other JSON")
 
 
 @pytest.mark.parametrize("size", SMALL)
-@pytest.mark.parametrize("name", UNDERSTOOD)
+@pytest.mark.parametrize("name", FORMS)
 def test_pairs_are_equal_or_different_as_they_are_called(name: str, size: str) -> None:
     """By the comparator that the protocol has, not by bytes."""
     form = FORMS[name]
@@ -36,7 +35,7 @@ def test_pairs_are_functions_of_their_seed(name: str) -> None:
 
 def test_the_largest_size_is_a_megabyte() -> None:
     """As it says, within a factor of two by protocol."""
-    for name in UNDERSTOOD:
+    for name in ("V1", "V2 JSON", "other JSON", "embeddings"):
         body = pair(FORMS[name], SIZES[-1], 0, different=False)[0].body
         assert 2**19 < len(body) < 2**21
 
