@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol
 
-SSE: Final = "text/event-stream"
-LINES: Final = frozenset(
-    ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/jsonlines", "application/stream+json")
-)  # fmt: skip
-STREAMS: Final = LINES | {SSE, "multipart/x-mixed-replace"}
+from proxy.predictions import ndjson, sse
+
+LINES: Final = ndjson.MEDIA | {"application/stream+json"}
+STREAMS: Final = LINES | {sse.MEDIA, "multipart/x-mixed-replace"}
 # An end of line is never taken apart, so CR LF alone is no empty line.
 _EMPTY_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE: Final = re.compile(rb"\n")
@@ -64,6 +63,6 @@ class AsTheyCome:
 
 def splitter(media_type: str) -> Splitter:
     """What finds the events in a stream of this media type, in lower case and without parameters."""
-    if media_type == SSE:
+    if media_type == sse.MEDIA:
         return Ended(_EMPTY_LINE)
     return Ended(_LINE) if media_type in LINES else AsTheyCome()

@@ -26,7 +26,7 @@ from proxy.plan.link import LinkedFault
 from proxy.plan.shaping import Shaping
 from proxy.plan.timing import delay_seconds
 from proxy.predictions.degrade import Skipped, degrade
-from proxy.predictions.reading import Headers
+from proxy.predictions.reading import Headers, media_type
 from proxy.predictions.request_rules import RequestRule
 from proxy.predictions.rules import Degradation, Dialect, Stale
 from proxy.predictions.segments import is_inside
@@ -286,7 +286,7 @@ class Injection:
             return self.pass_on("error_answer")
         if answer.content_encoding is not None and answer.content_encoding.strip().lower() != b"identity":
             return self.pass_on("encoded")
-        if answer.type_text is not None and answer.type_text.partition(";")[0].strip().lower() in _STREAMS:
+        if media_type(answer.type_text) in _STREAMS:
             return self.pass_on("stream")
         if not connection.done:
             return None

@@ -11,6 +11,7 @@ from proxy.plan.hashing import hash32
 from proxy.plan.link import LinkedFault
 from proxy.plan.shaping import Corrupt, Cut, SlowFirstToken, SlowTokens, Stall, Throttle, Truncate
 from proxy.plan.timing import delay_seconds
+from proxy.predictions.reading import media_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +34,8 @@ class Shapes:
     def __init__(self, exchange: Exchange, answer: AnswerHead, length: int | None) -> None:
         self._exchange = exchange
         self._length = length
-        media_type = (answer.type_text or "").partition(";")[0].strip().lower()
-        self._media_type = media_type
-        self._is_stream = length is None or media_type in STREAMS
+        self._media_type = media_type(answer.type_text)
+        self._is_stream = length is None or self._media_type in STREAMS
         self._is_empty = exchange.is_head or answer.status in _NO_BODY or length == 0
         encoding = answer.content_encoding
         self._is_encoded = encoding is not None and encoding.strip().lower() not in (b"", b"identity")

@@ -7,9 +7,9 @@ above, a bare list, CSV without a header, or an object per line. NaN is bare, as
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-from proxy.predictions import v1
+from proxy.predictions import ndjson, v1
 from proxy.predictions.lines import LinesReading
 from proxy.predictions.outputs import Output, Place
 from proxy.predictions.reading import Reading, read_json
@@ -17,16 +17,13 @@ from proxy.predictions.table import TableReading
 
 BATCHED: bool = True  # rows of a data frame, elements of a list
 ECHOED: tuple[str, ...] = ()
-LINES: Final = frozenset(
-    {"application/jsonlines", "application/x-jsonlines", "application/jsonl", "application/x-ndjson"}
-)
 
 
 def read(body: bytes, media: str) -> Reading:
     """Read a body by its media type: CSV, lines of JSON, else JSON."""
     if media == "text/csv":
         return TableReading(body)
-    return LinesReading(body) if media in LINES else read_json(body, media)
+    return LinesReading(body) if media in ndjson.MEDIA else read_json(body, media)
 
 
 def places(document: object) -> list[Place] | None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.predictions import ndjson
 from proxy.predictions.compare import Answer, compare
 from proxy.predictions.decode import Undecodable
 from proxy.predictions.degrade import Degraded, Skipped, degrade
@@ -170,3 +171,9 @@ def test_any_bytes_are_read_or_refused_with_a_word(body, media):
         assert INVOCATIONS.read(body, media).encode().body == body
     judged(b"1\n", body, media)
     change(body, Noise(), media)
+
+
+@pytest.mark.parametrize("media", sorted(ndjson.MEDIA))
+def test_every_name_of_json_lines_is_read_as_lines(media):
+    """Nobody registered one, so servers write several."""
+    assert read(b'{"score":0.5}\n{"score":0.25}\n', media) == [("score", (2,), [0.5, 0.25])]
