@@ -76,8 +76,6 @@ class _Dialect(msgspec.Struct):
 
     protocol: str = ""
     outputs: tuple[tuple[str, str], ...] = ()
-    model: str = ""
-    version: str = ""
 
 
 class Deployment(msgspec.Struct):

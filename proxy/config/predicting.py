@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field
 
 from proxy.config.document import View
-from proxy.config.kinds_of_text import POINTER, TEXT, WORD
+from proxy.config.kinds_of_text import POINTER, TEXT
 from proxy.config.shapes import Model
 from proxy.config.values import choice
 
@@ -38,8 +38,6 @@ class Predicting(Model):
     outputs: dict[Annotated[str, TEXT], Annotated[str, POINTER]] = Field(
         default={}, description="outputs of free JSON by name: JSON pointers, * for every element of a list"
     )
-    model: Annotated[str | None, WORD] = Field(default=None, description="the model's name, where nothing else says it")
-    version: Annotated[str | None, WORD] = Field(default=None, description="its version, where nothing else says it")
 
 
 def check_predicting(route: View) -> None:

@@ -232,7 +232,7 @@ def _route(route: schema.Route, config: Config) -> data.Route:
 def _dialect(said: Predicting | None) -> rules.Dialect | None:
     if said is None:
         return None
-    return rules.Dialect(said.protocol or "", tuple(said.outputs.items()), said.model or "", said.version or "")
+    return rules.Dialect(said.protocol or "", tuple(said.outputs.items()))
 
 
 def _default_upstream(route: schema.Route, config: Config) -> str:

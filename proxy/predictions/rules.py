@@ -34,13 +34,11 @@ class Dialect(Struct, frozen=True):
     """What the operator says of the predictions on a route; what is empty follows from path and body.
 
     `protocol` is a name that `protocols` knows. `outputs` are names with the JSON pointers at which values stand in
-    an answer of the protocol "free". `model` and `version` name what the route serves, where nothing else does.
+    an answer of the protocol "free".
     """
 
     protocol: str = ""
     outputs: tuple[tuple[str, str], ...] = ()
-    model: str = ""
-    version: str = ""
 
 
 Label = Literal["auto", "argmax", "value", "tolerance"]

@@ -41,7 +41,7 @@ def test_what_contradicts_itself_is_named(problems: Any, said: str, problem: str
     ("said", "dialect"),
     [
         ("v1", Dialect("v1")),
-        ("{model: iris, version: '3'}", Dialect(model="iris", version="3")),
+        ("{protocol: generate}", Dialect("generate")),
         ("{outputs: {y: /a/*/y, z: /z}}", Dialect(outputs=(("y", "/a/*/y"), ("z", "/z")))),
     ],
 )
