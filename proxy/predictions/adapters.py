@@ -12,8 +12,6 @@ from proxy.predictions.outputs import Place
 from proxy.predictions.prediction import Prediction, error_text
 from proxy.predictions.reading import Reading, read_json
 
-__all__ = ["Adapter", "error_text", "made"]
-
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the proxy knows of one protocol.

@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.predictions import openai
-from proxy.predictions.adapters import error_text
 from proxy.predictions.outputs import Output, Place, flatten
-from proxy.predictions.prediction import Prediction
+from proxy.predictions.prediction import Prediction, error_text
 from proxy.predictions.reading import Reading, read_json
 from proxy.predictions.stream_chunks import StreamReading, documents, is_stream
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from proxy.predictions.adapters import error_text
 from proxy.predictions.decode import Undecodable, decode_json
 from proxy.predictions.outputs import Output, Place
-from proxy.predictions.prediction import Prediction
+from proxy.predictions.prediction import Prediction, error_text
 from proxy.predictions.rewriting import rewrite
 from proxy.predictions.usage import usage_of
 

@@ -34,11 +34,10 @@ from proxy.predictions import (
     v2_stream,
 )
 from proxy.predictions.adapters import Adapter
-from proxy.predictions.outputs import Output
 from proxy.predictions.recognise import recognise
 from proxy.predictions.rules import Dialect
 
-__all__ = ["Adapter", "adapter", "extract", "speaks", "spoken"]
+__all__ = ["Adapter", "adapter", "speaks", "spoken"]
 
 _MODULES: Final = {
     "v1": v1,
@@ -67,20 +66,6 @@ def spoken(path: str, dialect: Dialect | None) -> str | None:
     if dialect is not None and (dialect.protocol or dialect.outputs):
         return dialect.protocol or "free"
     return recognise(path)
-
-
-def extract(protocol: str | None, path: str, document: object) -> list[Output] | None:
-    """Read the outputs of a parsed answer, or None where it is not understood as a prediction.
-
-    Args:
-        protocol: the name from `recognise`, or None.
-        path: the request's path; a protocol whose path tells the form of its answer may need it.
-        document: the parsed body.
-    """
-    del path  # V1 and V2 answers say themselves what they are
-    found = adapter(protocol)
-    places = found.places(document) if found else None
-    return None if places is None else [place.output for place in places]
 
 
 def speaks(document: object) -> str | None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from proxy.predictions.decode import decode_json
 from proxy.predictions.degrade import Degraded, Skipped, degrade
 from proxy.predictions.draws import Draws
-from proxy.predictions.protocols import extract
 from proxy.predictions.recognise import recognise
 from proxy.predictions.rules import (
     Bias,
@@ -27,6 +26,7 @@ from proxy.predictions.rules import (
     TextRepeat,
     TextTruncate,
 )
+from tests.predictions.extracting import extract
 
 V1 = "/v1/models/m:predict"
 V2 = "/v2/models/m/infer"
@@ -364,7 +364,7 @@ def test_a_degraded_v2_answer_is_still_one(document, rule, seed):
     after = decode_json(result.body)
     assert list(after) == list(document)
     assert {**after, "outputs": 0} == {**document, "outputs": 0}
-    read, written = extract("v2", V2, document), extract("v2", V2, after)
+    read, written = extract("v2", document), extract("v2", after)
     for old, new in zip(read, written, strict=True):
         assert (new.name, new.datatype, new.shape) == (old.name, old.datatype, old.shape)
         assert infinite or all(in_range(new.datatype, value) for value in new.values)
@@ -393,10 +393,10 @@ def test_any_answer_is_degraded_or_passes(path, body, rule, previous):
     result = degrade(path, body, None, rule, seed=3, previous=previous)
     if isinstance(result, Degraded):
         protocol = recognise(path)
-        written = extract(protocol, path, decode_json(result.body))
+        written = extract(protocol, decode_json(result.body))
         assert written is not None
         if not (isinstance(rule, Stale) and not rule.outputs):
-            read = extract(protocol, path, decode_json(body))
+            read = extract(protocol, decode_json(body))
             assert [(o.name, o.shape) for o in written] == [(o.name, o.shape) for o in read]
             assert not isinstance(rule, Noise) or [set(map(type, o.values)) for o in written] == [
                 set(map(type, o.values)) for o in read

@@ -8,11 +8,11 @@ import pytest
 
 from proxy.predictions import v2
 from proxy.predictions.decode import decode_json
-from proxy.predictions.protocols import extract
+from tests.predictions.extracting import extract
 
 
 def read(protocol, document):
-    outputs = extract(protocol, "", document)
+    outputs = extract(protocol, document)
     return None if outputs is None else [(o.name, o.datatype, o.shape, o.values) for o in outputs]
 
 
@@ -118,10 +118,10 @@ def test_both_ways_through_v2_agree_on_bare_nan():
     """The quick way declines, the document has it."""
     body = b'{"outputs":[{"name":"y","shape":[2],"datatype":"FP32","data":[NaN,1]}]}'
     assert v2.decode(body) is None
-    assert [o.shape for o in extract("v2", "", decode_json(body)) or []] == [(2,)]
+    assert [o.shape for o in extract("v2", decode_json(body)) or []] == [(2,)]
 
 
 def test_unknown_protocols_have_no_outputs():
     """What nobody has described compares as JSON."""
     for protocol in (None, "free", "torchserve"):
-        assert extract(protocol, "/predict", {"predictions": [1]}) is None
+        assert extract(protocol, {"predictions": [1]}) is None
