@@ -8,6 +8,7 @@ needs to verify the dose, or nothing where the fault never took effect.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import inf, log
 from typing import Final
 
@@ -30,7 +31,7 @@ class Flow:
         self.bytes = self.events = 0
 
 
-class Gate:
+class Gate(ABC):
     """Holds what comes next until `opens_at`; `waited_s` is how long it has."""
 
     def __init__(self, name: str) -> None:
@@ -39,11 +40,11 @@ class Gate:
         self.waited_s = 0.0
         self._closed_at: float | None = None
 
+    @abstractmethod
     def room(self, now: float, size: int, flow: Flow) -> int:
         """How many of the next `size` bytes, which belong to one event, may go now."""
-        raise NotImplementedError
 
-    def passed(self, now: float, size: int, *, ends_event: bool) -> None:
+    def passed(self, now: float, size: int, *, ends_event: bool) -> None:  # noqa: B027 - most count nothing
         """So many bytes have gone."""
 
     def effect(self) -> Effect | None:

@@ -25,6 +25,7 @@ from proxy.plan.hashing import hash32
 from proxy.plan.link import LinkedFault
 from proxy.plan.shaping import Shaping
 from proxy.plan.timing import delay_seconds
+from proxy.predictions.decode import Undecodable, decode_json
 from proxy.predictions.degrade import Skipped, degrade
 from proxy.predictions.reading import Headers, media_type
 from proxy.predictions.request_rules import RequestRule
@@ -50,7 +51,6 @@ class RequestEffect:
     `applied` names the faults that took effect; prediction faults join it once the answer was changed.
     """
 
-    delay_s: float = 0.0
     abort: Abort | None = None
     reset: bool = False
     degradations: list[LinkedFault] = field(default_factory=list)
@@ -66,9 +66,7 @@ def request_effect(faults: Sequence[LinkedFault], exchange_id: str) -> RequestEf
     for fault in faults:
         kind = fault.data.kind
         if isinstance(kind, Delay):
-            delay_s = delay_seconds(kind, fault.salt, exchange_id)
-            effect.delay_s += delay_s
-            effect.delays.append((fault, delay_s))
+            effect.delays.append((fault, delay_seconds(kind, fault.salt, exchange_id)))
             effect.applied.append(fault)
         elif isinstance(kind, Abort):
             if effect.abort is None and not effect.reset:
@@ -141,10 +139,9 @@ class Injection:
     @property
     def effects_text(self) -> str | None:
         """What the faults did, as the log has it, also those on predictions that found no answer to change."""
-        for fault in self._effect.degradations:
-            if fault.name not in self.effects:
-                self.effects[fault.name] = {"kind": _kind(fault), "skipped": "no_answer"}
-        return msgspec.json.encode(self.effects).decode() if self.effects else None
+        unanswered = {fault.name: {"kind": _kind(fault), "skipped": "no_answer"} for fault in self._effect.degradations}
+        effects = unanswered | self.effects
+        return msgspec.json.encode(effects).decode() if effects else None
 
     @property
     def wants_identity(self) -> bool:
@@ -176,15 +173,16 @@ class Injection:
 
     def _wait(self) -> None:
         effect, core = self._effect, self._exchange.core
-        if effect.delay_s <= 0:
+        asked_s = sum([delay_s for _, delay_s in effect.delays])
+        if asked_s <= 0:
             self._after_delay()
             return
         pool = core.pool(self._decision.upstream, self._plan)
         patience = min(pool.first_byte_s, pool.total_s)
         for fault, delay_s in effect.delays:
             self.effects[fault.name] = {"kind": _kind(fault), "delay_ms": round(delay_s * 1000.0, 3)}
-        self.delay_s = self.used_s = min(effect.delay_s, patience)
-        after = self._after_delay if effect.delay_s < patience else self._delayed_too_long
+        self.delay_s = self.used_s = min(asked_s, patience)
+        after = self._after_delay if asked_s < patience else self._delayed_too_long
         self._handle = core.loop.call_later(self.delay_s, after)
 
     def cancel(self) -> None:
@@ -433,7 +431,6 @@ def _request_document(exchange: Exchange) -> object:
     if not (exchange.kept and exchange.request_done) or exchange.request_bytes > DEGRADE_LIMIT_BYTES:
         return None
     try:
-        document: object = msgspec.json.decode(b"".join(exchange.parts))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return decode_json(b"".join(exchange.parts))
+    except Undecodable:
         return None
-    return document
