@@ -66,7 +66,7 @@ class Children:
                 env=environment,
                 pass_fds=tuple(pass_fds),
                 start_new_session=True,
-                preexec_fn=_follow_parent if sys.platform == "linux" else None,
+                preexec_fn=follow_parent if sys.platform == "linux" else None,
             )
         child = Child(name, process, log)
         self._children.append(child)
@@ -99,7 +99,8 @@ class Children:
                 self._children.remove(child)
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
+    """In a child: end with whom started it, whatever becomes of that one."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -6,7 +6,6 @@ Each kind says what is written before its start, how it is started, and which pa
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from loadtests.demo.children import follow_parent
 from tests.e2e.conftest import free_port
 from tests.servers.environments import ENVIRONMENTS
 
@@ -27,7 +27,6 @@ READY_DEADLINE_S: Final = 120.0
 END_DEADLINE_S: Final = 15.0
 PREPARE_DEADLINE_S: Final = 180.0
 TAIL_LINES: Final = 15
-_PR_SET_PDEATHSIG: Final = 1  # prctl(2): a signal for the child when its parent dies
 
 
 class NotStarted(Exception):
@@ -201,8 +200,3 @@ def surroundings(python: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-
-
-def follow_parent() -> None:
-    """In the child: end with the tests, whatever becomes of them."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
