@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from proxy.net.named import is_encoded, named_request
 from proxy.plan.data import Swap
-from proxy.plan.hashing import hash32
+from proxy.plan.hashing import seed64
 from proxy.plan.link import LinkedFault
 from proxy.predictions.degrade import Skipped
 from proxy.predictions.degrade_request import degrade_request
 from proxy.predictions.reading import Headers
-from proxy.predictions.renaming import names_model_in_body, renamed
 from proxy.predictions.request_rules import RequestRule
 from proxy.predictions.undecodable import Undecodable
 
@@ -78,24 +78,14 @@ def _rename(exchange: Exchange, fault: LinkedFault, altered: Altered) -> None:
     swap, head = fault.data.kind, exchange.head
     if not isinstance(swap, Swap) or not swap.model:
         return
-    if names_model_in_body(head.path) and _is_encoded(exchange):
-        altered.swap, altered.skipped[fault.name] = None, "encoded"
-        return
     body = altered.body if altered.body is not None else b"".join(exchange.parts)
     try:
-        named = renamed(head.path, body, head.header(b"content-type"), swap.model)
+        altered.start_line, named = named_request(head, body, swap.model)
     except Undecodable as error:
         altered.swap, altered.skipped[fault.name] = None, error.reason
         return
-    query = f"?{head.query}" if head.query else ""
-    altered.start_line = f"{head.method} {named.path}{query} HTTP/1.1\r\nhost: ".encode("latin-1", "replace")
-    if named.body != body:
-        altered.swap_body = named.body
-
-
-def _is_encoded(exchange: Exchange) -> bool:
-    encoding = exchange.head.header(b"content-encoding")
-    return encoding is not None and encoding.strip().lower() not in ("", "identity")
+    if named != body:
+        altered.swap_body = named
 
 
 def _obstacle_of_swap(exchange: Exchange, swap: Swap) -> str:
@@ -116,12 +106,11 @@ def _change(exchange: Exchange, fault: LinkedFault, rule: RequestRule, altered: 
         return "too_large"
     if not exchange.request_bytes:
         return "no_body"
-    if _is_encoded(exchange):
+    if is_encoded(head):
         return "encoded"
     body = altered.body if altered.body is not None else b"".join(exchange.parts)
     content_type = head.header(b"content-type")
-    exchange_id = exchange.exchange_id
-    seed = hash32(f"{fault.salt}/low:{exchange_id}") | hash32(f"{fault.salt}/high:{exchange_id}") << 32
+    seed = seed64(fault.salt, exchange.exchange_id)
     route = exchange.prepared.route
     dialect = route.data.prediction if route is not None else None
     result = degrade_request(head.path, body, content_type, rule, seed=seed, dialect=dialect)

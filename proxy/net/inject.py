@@ -21,7 +21,7 @@ from proxy.net.alter_request import Altered, alter_request, is_incomplete
 from proxy.net.gates import Effect
 from proxy.net.shapes import Shapes, counts_events
 from proxy.plan.data import Abort, Delay, Reset, Swap
-from proxy.plan.hashing import hash32
+from proxy.plan.hashing import seed64
 from proxy.plan.link import LinkedFault
 from proxy.plan.shaping import Shaping
 from proxy.plan.timing import delay_seconds
@@ -408,7 +408,7 @@ def degrade_answer(
             served = exchange.core.stale.of(fault.name).swap(unit, head.path, body, rule, exchange.core.loop.time())
             if served is not None:
                 previous, found["age_s"] = served
-        seed = hash32(f"{fault.salt}/low:{exchange_id}") | hash32(f"{fault.salt}/high:{exchange_id}") << 32
+        seed = seed64(fault.salt, exchange_id)
         result = degrade(
             head.path,
             answer if answer is not None else body,

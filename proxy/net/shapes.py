@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from proxy.net.events import STREAMS, splitter
 from proxy.net.gates import Corruptor, FirstGate, Gate, Limit, PaceGate, StallGate, ThrottleGate
 from proxy.net.shaper import Shaper
-from proxy.plan.hashing import hash32
+from proxy.plan.hashing import seed64
 from proxy.plan.link import LinkedFault
 from proxy.plan.shaping import Corrupt, Cut, SlowFirstToken, SlowTokens, Stall, Throttle, Truncate
 from proxy.plan.timing import delay_seconds
@@ -93,7 +93,7 @@ class Shapes:
             case Corrupt():
                 if kind.count is not None and length is None:
                     return "length_unknown"
-                seed = hash32(f"{fault.salt}/low:{exchange_id}") | hash32(f"{fault.salt}/high:{exchange_id}") << 32
+                seed = seed64(fault.salt, exchange_id)
                 self._corruptors.append(Corruptor(name, kind, seed, length=length))
             case _:
                 pass  # no fault of answers' bytes

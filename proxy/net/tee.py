@@ -19,6 +19,7 @@ from proxy.exchange.templates import LegTemplate
 from proxy.http.head import Head
 from proxy.http.outgoing import AnswerHead, request_head
 from proxy.http.trace import shadow_part
+from proxy.net.named import ENCODED, is_encoded, named_request
 from proxy.net.pool import Pool, Ticket
 from proxy.net.upstream import UpstreamConnection
 from proxy.plan.decide import shadow_method_allowed
@@ -26,7 +27,7 @@ from proxy.plan.link import LinkedPlan, LinkedShadow
 from proxy.plan.repeating import is_repeat
 from proxy.plan.tracing import our_header
 from proxy.predictions.recognise import is_predict_path
-from proxy.predictions.renaming import names_model_in_body, renamed
+from proxy.predictions.renaming import names_model_in_body
 from proxy.predictions.undecodable import Undecodable
 
 if TYPE_CHECKING:
@@ -106,23 +107,15 @@ class ShadowRunner:
     def _tee_renamed(self, exchange: Exchange, body: bytes) -> None:
         """Tee a request under the model's name here; what cannot be renamed is not sent, as another model would answer."""
         head = exchange.head
-        path = head.path
-        if names_model_in_body(path):
-            coding = head.header(b"content-encoding")
-            if coding is not None and coding.lower() != "identity":
-                self._skip(exchange, "error", "rename_encoded")
-                return
-            if len(body) > RENAME_LIMIT_BYTES:
-                self._skip(exchange, "too_large", "rename_too_large")
-                return
-        try:
-            named = renamed(path, body, head.header(b"content-type"), self.data.model)
-        except Undecodable:
-            self._skip(exchange, "error", "rename_not_json")
+        if len(body) > RENAME_LIMIT_BYTES and names_model_in_body(head.path) and not is_encoded(head):
+            self._skip(exchange, "too_large", "rename_too_large")
             return
-        query = f"?{head.query}" if head.query else ""
-        line = f"{head.method} {named.path}{query} HTTP/1.1\r\nhost: ".encode("latin-1", "replace")
-        self._admit(exchange, named.body, line)
+        try:
+            line, named = named_request(head, body, self.data.model)
+        except Undecodable as error:
+            self._skip(exchange, "error", "rename_encoded" if error.reason == ENCODED else "rename_not_json")
+            return
+        self._admit(exchange, named, line)
 
     def _admit(self, exchange: Exchange, body: bytes, start_line: bytes = b"") -> None:
         """Start or queue a leg, as far as there is room."""

@@ -26,6 +26,11 @@ def hash32(text: str) -> int:
     return mmh3.hash(text, 0, signed=False)
 
 
+def seed64(salt: str, key: str) -> int:
+    """64 bits that are a function of their arguments, for draws that must be the same again."""
+    return hash32(f"{salt}/low:{key}") | hash32(f"{salt}/high:{key}") << 32
+
+
 def gate_threshold(fraction: float) -> int:
     """The threshold of a gate that lets `fraction` (0..1) through, in millionths."""
     return round(fraction * GATE_TOTAL)
